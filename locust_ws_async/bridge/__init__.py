@@ -1,0 +1,15 @@
+"""An asyncio event loop hosted by a greenlet. Knows gevent and asyncio, nothing of Locust or WebSocket.
+
+::
+
+    host       LoopHost: run a coroutine from a greenlet; kill <-> cancel
+      loop       GreenletEventLoop: asyncio's selector loop, and what differs from it
+        selector   HubSelector: descriptors and timeouts on the gevent hub
+        isolation  asyncio's per-thread state, kept per greenlet
+        executor   GreenletExecutor: blocking calls in greenlets beside the loop
+"""
+
+from .host import LoopHost
+from .loop import GreenletEventLoop
+
+__all__ = ["GreenletEventLoop", "LoopHost"]

@@ -1,0 +1,247 @@
+"""File descriptor and timeout waits on the gevent hub, as a selector.
+
+This is the one place where asyncio's loop meets gevent's. The rules of this file:
+
+1. ``select()`` parks the calling greenlet in the hub, so that other greenlets run. Each descriptor has one io watcher
+   for as long as it is registered; parking and waking cost no system call of ours.
+2. A watcher that fires while the greenlet is parked resumes it at once. One that fires while the greenlet is busy
+   elsewhere (blocked in gevent inside a coroutine) is stopped and remembered until the next ``select()``; libev is
+   level-triggered, so an unread descriptor would otherwise keep the hub spinning.
+3. ``select(0)`` really polls, as any selector does: code relies on ``await asyncio.sleep(0)`` letting I/O in. Since
+   that must be cheap it asks the kernel about our few descriptors directly, and every `HUB_TURN`-th time in a row it
+   lets the hub run instead, so that a loop that always has something to do cannot starve other greenlets.
+4. There is one timer watcher, and it stays armed: asyncio's next deadline seldom comes closer from one wait to the
+   next, and a timer that fires too early only costs one more look at the clock.
+
+The rejected alternative is ``gevent.selectors.GeventSelector``: its ``select(0)`` never polls, and each wait creates
+and closes a timer and an event object.
+"""
+
+from __future__ import annotations
+
+import selectors
+from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
+from time import monotonic
+from typing import Any
+
+import greenlet
+from gevent.hub import Hub
+from gevent.monkey import get_original
+
+from .isolation import Isolation
+
+__all__ = ["HubSelector"]
+
+HUB_TURN = 8
+
+_READ, _WRITE = 1, 2  # libev's and libuv's masks, the same in both
+_park = greenlet.greenlet.switch  # hub.switch() without its call of switch_out: here we leave by ourselves
+_get_ident = get_original("threading", "get_ident")
+
+try:
+    # The original: gevent's own blocks through the hub.
+    _poll_class = get_original("select", "poll")
+except AttributeError:  # Windows
+    _poll_class = None
+else:
+    import select
+
+    _POLL_READ, _POLL_WRITE = select.POLLIN, select.POLLOUT
+
+
+class HubSelector(selectors._BaseSelectorImpl):  # type: ignore[misc, name-defined] # typeshed leaves it out
+    """A selector whose ``select()`` waits on the hub of the thread that creates it.
+
+    Cancelling: an exception thrown into the parked greenlet (a kill, ``gevent.Timeout``) leaves ``select()``; no
+    readiness is lost by that, since it is level-triggered.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        super().__init__()
+        self._hub = hub
+        self._hub_loop = hub.loop
+        self._thread_id = _get_ident()
+        self.isolation: Isolation | None = None
+        self._watchers: dict[int, Any] = {}
+        self._parked: greenlet.greenlet | None = None
+        # Readiness that was seen but not yet returned, by descriptor; its watchers are stopped until it is.
+        self._seen: dict[int, int] = {}
+        self._waking = False
+        self._timer: Any = None
+        self._timer_at = 0.0  # monotonic; 0.0 while the timer is not armed
+        self._poll: Any = None
+        self._polls_in_a_row = 0
+
+    # Registration
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
+        key: SelectorKey = super().register(fileobj, events, data)
+        mask = (_READ if events & EVENT_READ else 0) | (_WRITE if events & EVENT_WRITE else 0)
+        try:
+            watcher = self._hub_loop.io(key.fd, mask)
+            watcher.start(self._on_io, key.fd, pass_events=True)
+        except BaseException as exc:
+            super().unregister(fileobj)
+            if isinstance(exc, OSError):
+                raise ValueError(f"Invalid file descriptor: {key.fd}") from exc
+            raise
+        self._watchers[key.fd] = watcher
+        if self._poll is not None:
+            self._poll.register(key.fd, _poll_mask(events))
+        return key
+
+    def unregister(self, fileobj: Any) -> SelectorKey:
+        key: SelectorKey = super().unregister(fileobj)
+        watcher = self._watchers.pop(key.fd)
+        watcher.stop()
+        watcher.close()
+        self._seen.pop(key.fd, None)
+        if self._poll is not None:
+            self._poll.unregister(key.fd)
+        return key
+
+    def close(self) -> None:
+        for watcher in self._watchers.values():
+            watcher.stop()
+            watcher.close()
+        self._watchers.clear()
+        self._seen.clear()
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer.close()
+            self._timer = None
+        self._poll = None
+        super().close()
+
+    # Waiting
+
+    def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
+        """Wait until a registered descriptor is ready, :meth:`wake` is called or *timeout* seconds are over.
+
+        None waits for ever; 0 or less polls. Returns ``[(key, events), ...]``, empty after a timeout or a wake.
+        """
+        if self._seen:
+            pass
+        elif timeout is None or timeout > 0:
+            self._polls_in_a_row = 0
+            self._wait(timeout)
+        else:
+            self._polls_in_a_row += 1
+            if self._polls_in_a_row % HUB_TURN and _poll_class is not None:
+                return self._ask_kernel()
+            self._let_hub_run()
+        return self._collect() if self._seen else []
+
+    def wake(self) -> None:
+        """End the ``select()`` that is under way, if there is one. For other greenlets of the selector's thread."""
+        if self._parked is not None and not self._waking:
+            if _get_ident() != self._thread_id:
+                raise RuntimeError(
+                    "Non-thread-safe operation: this event loop runs in another thread; use call_soon_threadsafe() "
+                    "or asyncio.run_coroutine_threadsafe()"
+                )
+            self._waking = True
+            self._hub_loop.run_callback(self._on_wake)
+
+    def wake_threadsafe(self) -> None:
+        """Like :meth:`wake`, from any OS thread or signal handler."""
+        self._hub_loop.run_callback_threadsafe(self._on_wake)
+
+    def _wait(self, timeout: float | None) -> None:
+        """Park the current greenlet until something happens; may return early."""
+        if timeout is not None:
+            deadline = monotonic() + timeout
+            if not 0.0 < self._timer_at <= deadline:
+                self._arm(timeout, deadline)
+        self._switch_to_hub()
+
+    def _switch_to_hub(self) -> None:
+        isolation = self.isolation
+        self._parked = greenlet.getcurrent()
+        if isolation is None:
+            try:
+                self._hub.switch()
+            finally:
+                self._parked = None
+        else:
+            isolation.leave()
+            try:
+                _park(self._hub)
+            finally:
+                self._parked = None
+                isolation.enter()
+
+    def _let_hub_run(self) -> None:
+        """One turn of the hub, with a poll of every greenlet's descriptors in it."""
+        # A zero timer: libev runs a timer of low priority after the io watchers that became ready in the same turn.
+        timer = self._hub_loop.timer(0, priority=-2)
+        timer.start(self._on_wake)
+        try:
+            self._switch_to_hub()
+        finally:
+            timer.stop()
+            timer.close()
+
+    def _ask_kernel(self) -> list[tuple[SelectorKey, int]]:
+        if not self._watchers:
+            return []
+        poll = self._poll
+        if poll is None:
+            poll = self._poll = _poll_class()
+            for key in self._fd_to_key.values():
+                poll.register(key.fd, _poll_mask(key.events))
+        ready = []
+        for fd, mask in poll.poll(0):
+            key = self._fd_to_key[fd]
+            # Errors and hang-ups count as both, as in the standard library's selectors.
+            events = (EVENT_WRITE if mask & ~_POLL_READ else 0) | (EVENT_READ if mask & ~_POLL_WRITE else 0)
+            if events & key.events:
+                ready.append((key, events & key.events))
+        return ready
+
+    def _arm(self, timeout: float, deadline: float) -> None:
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer.close()
+        self._timer = self._hub_loop.timer(max(timeout, self._hub_loop.approx_timer_resolution))
+        self._timer_at = deadline
+        self._timer.start(self._on_timer, update=True)
+
+    def _collect(self) -> list[tuple[SelectorKey, int]]:
+        seen, self._seen = self._seen, {}
+        ready = []
+        for fd, mask in seen.items():
+            watcher = self._watchers[fd]
+            if not watcher.active:
+                watcher.start(self._on_io, fd, pass_events=True)
+            key = self._fd_to_key[fd]
+            events = (EVENT_READ if mask & _READ else 0) | (EVENT_WRITE if mask & _WRITE else 0)
+            if events & key.events:
+                ready.append((key, events & key.events))
+        return ready
+
+    # Callbacks in the hub
+
+    def _on_io(self, mask: int, fd: int) -> None:
+        if mask < 0:  # the watcher failed (libuv): let the reader and the writer meet the error
+            mask = _READ | _WRITE
+        self._seen[fd] = self._seen.get(fd, 0) | mask
+        parked = self._parked
+        if parked is not None:
+            parked.switch()
+        else:
+            self._watchers[fd].stop()
+
+    def _on_timer(self) -> None:
+        self._timer_at = 0.0
+        if self._parked is not None:
+            self._parked.switch()
+
+    def _on_wake(self) -> None:
+        self._waking = False
+        if self._parked is not None:
+            self._parked.switch()
+
+
+def _poll_mask(events: int) -> int:
+    return (_POLL_READ if events & EVENT_READ else 0) | (_POLL_WRITE if events & EVENT_WRITE else 0)
