@@ -23,10 +23,9 @@ import http
 import http.cookies
 import json
 import secrets
-import signal
 import ssl
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self, cast
 from urllib.parse import urlsplit
@@ -40,6 +39,7 @@ from websockets.typing import Subprotocol
 
 from .counting import CountedConnection, Counts
 from .routes import ROUTES, BadRequest, Query
+from .signals import handling_signals
 
 __all__ = ["DemoServer", "add_arguments", "main", "run"]
 
@@ -266,27 +266,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def serve_until_signal(host: str, port: int, tls: ssl.SSLContext | None) -> None:
     stop = asyncio.Event()
-    with handling_signals(stop.set):
+    with handling_signals(lambda _: stop.set()):
         async with DemoServer(host, port, tls=tls) as server:
             print(f"Demo server listening on {server.url}", flush=True)
             await stop.wait()
-
-
-@contextlib.contextmanager
-def handling_signals(stop: Callable[[], object]) -> Iterator[None]:
-    """Call ``stop`` in the running loop on SIGINT, SIGTERM, and on Windows Ctrl-Break."""
-    loop = asyncio.get_running_loop()
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
-    # Not loop.add_signal_handler, which Windows does not have.
-    previous = {
-        number: signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
-        for number in (getattr(signal, name) for name in names)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def raise_file_limit() -> None:

@@ -1,0 +1,28 @@
+"""A shop's chat: the server sends keepalives, which have to be echoed, and data, which is answered with data.
+
+    locust-ws-async server
+    locust -f examples/keepalive.py --headless -u 10 -r 3 --run-time 10s
+
+Every user holds one connection for as long as it lives.
+"""
+
+import json
+
+from locust import between, task
+
+from locust_ws_async import AsyncWebSocketUser
+
+
+class CartUser(AsyncWebSocketUser):
+    host = "ws://127.0.0.1:8765"
+    wait_time = between(5, 9)  # before connecting again, should the server end the chat
+    data = json.dumps({"type": "data", "item": "book", "quantity": 1})
+
+    @task
+    async def chat(self):
+        async with self.ws.connect("/cart/chat?sid=11303", name="cart") as cart:
+            async for message in cart:
+                if json.loads(message)["type"] == "keepalive":
+                    await cart.send(message)
+                else:
+                    await cart.send(self.data)

@@ -1,0 +1,73 @@
+"""The ``locust-ws-async`` command: ``server`` runs the demo server, ``demo`` also runs Locust against it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from . import server
+from .signals import handling_signals
+
+__all__ = ["locustfile", "main"]
+
+REPORT = "demo-report.html"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="locust-ws-async", description="Try async WebSocket users for Locust.", allow_abbrev=False
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    serve = commands.add_parser("server", help="run the demo server until interrupted")
+    server.add_arguments(serve)
+    demo = commands.add_parser("demo", help="run the demo server and Locust against it")
+    demo.add_argument("--users", type=int, default=10, help="how many users (default: %(default)s)")
+    demo.add_argument("--run-time", default="10s", help="as Locust reads it: 20, 30s, 5m (default: %(default)s)")
+    demo.add_argument("--web", action="store_true", help="open Locust's web UI and run until interrupted")
+    arguments = parser.parse_args(argv)
+    if arguments.command == "server":
+        return server.run(arguments)
+    return asyncio.run(run_demo(arguments))
+
+
+def locustfile() -> Path:
+    """Where ``examples/keepalive.py`` is: beside this file in a wheel, in the checkout for an editable install."""
+    beside = Path(__file__).with_name("keepalive.py")
+    return beside if beside.exists() else Path(__file__).parents[2] / "examples" / "keepalive.py"
+
+
+async def run_demo(arguments: argparse.Namespace) -> int:
+    """Run Locust as a child of this process, against a server in this process; returns Locust's exit code."""
+    async with server.DemoServer() as demo_server:
+        locust = [sys.executable, "-m", "locust", "-f", str(locustfile()), "--host", demo_server.url]
+        users = ["--users", str(arguments.users), "--spawn-rate", str(max(1, arguments.users / 3))]
+        if arguments.web:
+            mode = ["--autostart", "--web-host", "127.0.0.1"]
+        else:
+            mode = ["--headless", "--only-summary", "--run-time", arguments.run_time, "--html", REPORT]
+        child = await asyncio.create_subprocess_exec(*locust, *users, *mode)
+
+        def pass_on(number: int) -> None:
+            if number != signal.SIGINT:  # a terminal sends Ctrl-C to the child too
+                child.terminate()
+
+        with handling_signals(pass_on):
+            code = await child.wait()  # after a signal too: Locust then stops its users and prints its table
+        print(summary(demo_server.stats()["total"]))
+    if not arguments.web:
+        print(f"Report: {Path(REPORT).resolve()}")
+    return code
+
+
+def summary(total: dict[str, Any]) -> str:
+    """What the server counted, to be compared with Locust's table."""
+    return (
+        f"The server counted {total['opened']} connections ({total['abnormal_closes']} closed abnormally), "
+        f"{total['messages_in']} messages received and {total['messages_out']} sent."
+    )
