@@ -12,6 +12,19 @@ client reports what it does as Locust requests. The layers, of which each import
     exceptions  what can go wrong, for all of them
 """
 
-from .users import AsyncUser
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .users import AsyncUser
 
 __all__ = ["AsyncUser"]
+
+
+def __getattr__(name: str) -> Any:
+    # Only when asked for: importing Locust patches the process (gevent.monkey.patch_all), which the demo server
+    # and programs that use the client under plain asyncio.run() have no part in.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import users
+
+    return getattr(users, name)

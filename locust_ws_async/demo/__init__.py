@@ -1,0 +1,10 @@
+"""The embedded server and the ``locust-ws-async`` command.
+
+The server is an ordinary asyncio process: nothing here imports gevent, Locust or the rest of the package.
+
+    server    DemoServer: listening, plain HTTP, and what happens before the handshake is done
+    routes    what each WebSocket path does afterwards
+    counting  what the server knows about its clients
+    signals   being asked to stop
+    command   locust-ws-async server | demo
+"""
