@@ -1,0 +1,147 @@
+"""The client of one user: makes connections, keeps them, closes them."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Generator
+from types import TracebackType
+from typing import Any
+
+from websockets.frames import Close
+
+from ..exceptions import ConnectError
+from .backoff import Backoff
+from .connection import WebSocketConnection
+from .engines import load_engine
+from .naming import join_url, row_name
+from .network import SocketFactory
+from .options import ConnectOptions
+from .report import ALL_ROWS, Report
+
+__all__ = ["Connecting", "WebSocketClient"]
+
+
+class WebSocketClient:
+    """
+    Makes WebSocket connections and reports what is done with them.
+
+    Use it in one event loop only.
+
+    Args:
+        base_url: the host that paths are joined to; None when every connect gives a whole URL.
+        report: called once for each operation, see :class:`Report`.
+        options: the settings of connections that ``connect`` does not override.
+        engine: "websockets" or "picows".
+        reported: the row types to report.
+        connect_backoff: after a failed connect, the next one waits this long before its time begins, so that a task
+            that keeps failing does not spin. None for no wait.
+        escalate: takes an exception of ``report`` that nobody waits for; by default the loop's exception handler.
+        new_socket: makes sockets; for an environment that replaces :class:`socket.socket`.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str | None,
+        report: Report,
+        options: ConnectOptions | None = None,
+        engine: str = "websockets",
+        reported: frozenset[str] = ALL_ROWS,
+        connect_backoff: Backoff | None = None,
+        escalate: Callable[[BaseException], None] | None = None,
+        new_socket: SocketFactory = socket.socket,
+    ) -> None:
+        self.base_url = base_url
+        self.report = report
+        self.options = options or ConnectOptions()
+        self.engine = load_engine(engine)
+        self.engine.check_options(self.options)
+        if unknown := reported - ALL_ROWS:
+            raise ValueError(f"unknown row type {sorted(unknown)[0]!r}; there are: {', '.join(sorted(ALL_ROWS))}")
+        self.reported = reported
+        self.escalate = escalate or _to_exception_handler
+        self.new_socket = new_socket
+        self.connections: set[WebSocketConnection] = set()
+        """The connections that are open."""
+        self._backoff = connect_backoff
+        self._failures = 0
+
+    def connect(self, path_or_url: str, *, name: str | None = None, **options: Any) -> Connecting:
+        """
+        Connect, by ``connection = await client.connect(...)`` or ``async with client.connect(...) as connection``.
+
+        The ``WS CONNECT`` row has the time from name lookup to the arrival of the server's answer. Cancelling gives up
+        the attempt, which is then not reported.
+
+        Args:
+            path_or_url: a path, joined to ``base_url``, or a whole URL.
+            name: the name of the connection's rows; by default the path without its query string.
+            options: the fields of :class:`ConnectOptions`.
+
+        Raises:
+            ConnectError: there is no connection; see :mod:`locust_ws_async.exceptions` for the kinds.
+            TypeError, ValueError: at once, for a wrong URL or option.
+        """
+        merged = self.options.replace(options)
+        self.engine.check_options(merged)
+        url = join_url(self.base_url, path_or_url)
+        return Connecting(self, url, row_name(path_or_url) if name is None else name, merged)
+
+    async def open_connection(self, url: str, name: str, options: ConnectOptions) -> WebSocketConnection:
+        """Called by :class:`Connecting`."""
+        if self._failures and self._backoff is not None:
+            await asyncio.sleep(self._backoff.delay(self._failures))
+        connection = WebSocketConnection(self, url, name, options)
+        try:
+            await connection.open()
+        except ConnectError:
+            self._failures += 1
+            raise
+        self._failures = 0
+        return connection
+
+    async def aclose(self, timeout: float | None = None) -> None:
+        """
+        Close all open connections at once, with a normal close frame each.
+
+        Args:
+            timeout: seconds after which all that are left are cut; by default each has its own ``close_timeout``.
+        """
+        connections = list(self.connections)
+        for connection in connections:
+            connection.start_close(Close(1000, ""), timeout)
+        for connection in connections:
+            await connection.wait_closed()
+
+
+class Connecting:
+    """What :meth:`WebSocketClient.connect` returns. Nothing happens until it is awaited or entered."""
+
+    __slots__ = ("_client", "_connection", "_name", "_options", "_url")
+
+    def __init__(self, client: WebSocketClient, url: str, name: str, options: ConnectOptions) -> None:
+        self._client = client
+        self._url = url
+        self._name = name
+        self._options = options
+        self._connection: WebSocketConnection | None = None
+
+    def __await__(self) -> Generator[Any, None, WebSocketConnection]:
+        return self._client.open_connection(self._url, self._name, self._options).__await__()
+
+    async def __aenter__(self) -> WebSocketConnection:
+        self._connection = await self
+        return self._connection
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._connection is not None
+        await self._connection.__aexit__(kind, exc, traceback)
+
+
+def _to_exception_handler(exc: BaseException) -> None:
+    asyncio.get_running_loop().call_exception_handler(
+        {"message": "reporting the end of a WebSocket session failed", "exception": exc}
+    )

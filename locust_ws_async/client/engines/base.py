@@ -1,0 +1,219 @@
+"""
+What an engine is: it performs the opening handshake on a connected socket, and moves frames.
+
+Everything else (the queue, matching, keepalive, limits on waiting, reporting) lives above, in one place, so that it is
+the same on every engine. An engine never reports, waits for or decides anything beyond RFC 6455.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from dataclasses import dataclass
+from typing import Protocol
+
+from websockets.exceptions import ProtocolError
+from websockets.frames import Close
+from websockets.http11 import Request, Response
+from websockets.uri import WebSocketURI
+
+from ..options import ConnectOptions
+
+__all__ = [
+    "BINARY",
+    "CLOSE",
+    "CLOSED_EARLY",
+    "CONT",
+    "NOT_OFFERED",
+    "NOT_WEBSOCKET",
+    "PING",
+    "PONG",
+    "TEXT",
+    "TOO_LONG",
+    "Ending",
+    "Engine",
+    "Fragments",
+    "Handshake",
+    "InvalidFrame",
+    "Sink",
+    "Target",
+    "Wire",
+    "decode_text",
+    "invalid_header",
+    "parse_close",
+]
+
+# Opcodes, RFC 6455 section 11.8. Plain ints: the C code of an engine takes them fastest.
+CONT, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+
+# What HandshakeError says, the same on every engine.
+CLOSED_EARLY = "the server closed the connection during the handshake"
+NOT_WEBSOCKET = "the answer to the handshake is not HTTP: is this a WebSocket server?"
+NOT_OFFERED = "the server chose a subprotocol or an extension that was not offered"
+TOO_LONG = "the answer to the handshake is too long"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the handshake goes: the URL without user and password, and all headers of ours."""
+
+    url: str
+    uri: WebSocketURI
+    headers: tuple[tuple[str, str], ...]
+    ssl: ssl.SSLContext | None
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """What the opening handshake said and agreed on, in the data types of ``websockets``."""
+
+    request: Request
+    response: Response
+    subprotocol: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a connection ended: the close frames that went either way, and the error of the network, if any."""
+
+    rcvd: Close | None
+    sent: Close | None
+    rcvd_then_sent: bool | None
+    error: BaseException | None = None
+
+
+class Wire(Protocol):
+    """One open connection. Every method acts at once; none waits."""
+
+    transport: asyncio.Transport
+
+    def send(self, opcode: int, payload: bytes, /) -> None:
+        """Write one unfragmented TEXT or BINARY message."""
+
+    def send_ping(self, payload: bytes, /) -> None: ...
+
+    def send_close(self, close: Close, /) -> None:
+        """Start the closing handshake; what arrives meanwhile is still delivered."""
+
+    def fail(self, close: Close, /) -> None:
+        """Send this close frame and discard whatever arrives from now on (RFC 6455 section 7.1.7)."""
+
+
+class Sink(Protocol):
+    """
+    The upper half of a connection. The engine calls it synchronously from its read callback.
+
+    ``arrived`` is :func:`time.perf_counter` at the top of that callback. After ``opened`` comes exactly one ``closed``.
+    """
+
+    def opened(self, wire: Wire, handshake: Handshake, /) -> None: ...
+
+    def message_received(self, message: str | bytes, size: int, arrived: float, /) -> None: ...
+
+    def ping_received(self) -> None:
+        """A ping came; the engine has answered it."""
+
+    def pong_received(self, payload: bytes, arrived: float, /) -> None: ...
+
+    def closing(self) -> None:
+        """A close frame went out that ``send_close`` did not order: an answer to the server's, or for an error."""
+
+    def closed(self, ending: Ending, /) -> None: ...
+
+    def pause_writing(self) -> None:
+        """The transport's write buffer is over its high-water mark."""
+
+    def resume_writing(self) -> None: ...
+
+
+class Engine(Protocol):
+    """One module of this package."""
+
+    def check_options(self, options: ConnectOptions) -> None:
+        """Raise :exc:`ValueError`, naming the setting, for what this engine cannot do."""
+
+    async def open_wire(
+        self, target: Target, sock: socket.socket, options: ConnectOptions, sink: Sink
+    ) -> None:
+        """
+        TLS and the opening handshake on a connected socket. Returns after ``sink.opened``.
+
+        The socket belongs to the engine from here on. Cancelling cuts the connection.
+
+        Raises:
+            OSError: the connection or TLS failed.
+            HandshakeError: the answer was not a WebSocket server's.
+        """
+
+
+class InvalidFrame(Exception):
+    """The peer broke the protocol: fail the connection with this close frame."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(code, reason)
+        self.close = Close(code, reason)
+
+
+class Fragments:
+    """Puts the fragments of one message together (RFC 6455 section 5.4)."""
+
+    __slots__ = ("_max_size", "_opcode", "_parts", "_size")
+
+    def __init__(self, max_size: int | None) -> None:
+        self._max_size = max_size
+        self._opcode = 0
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    @property
+    def pending(self) -> bool:
+        """Whether a message has begun and not ended."""
+        return self._opcode != 0
+
+    def add(self, opcode: int, fin: bool, payload: bytes) -> tuple[str | bytes, int] | None:
+        """
+        Take one data frame; give the message and its size in bytes when it is complete.
+
+        Raises:
+            InvalidFrame: for a frame that may not come here, a message over the limit, or text that is not UTF-8.
+        """
+        if opcode == CONT:
+            if not self._opcode:
+                raise InvalidFrame(1002, "unexpected continuation frame")
+        elif self._opcode:
+            raise InvalidFrame(1002, "expected a continuation frame")
+        else:
+            self._opcode = opcode
+        self._size += len(payload)
+        if self._max_size is not None and self._size > self._max_size:
+            raise InvalidFrame(1009, "message over max_size")
+        self._parts.append(payload)
+        if not fin:
+            return None
+        opcode, size, message = self._opcode, self._size, b"".join(self._parts)
+        self._opcode, self._size, self._parts = 0, 0, []
+        return (decode_text(message) if opcode == TEXT else message), size
+
+
+def decode_text(payload: bytes) -> str:
+    """The text of a TEXT message; :exc:`InvalidFrame` when it is not UTF-8 (RFC 6455 section 8.1)."""
+    try:
+        return payload.decode()
+    except UnicodeDecodeError as exc:
+        raise InvalidFrame(1007, f"{exc.reason} at position {exc.start}") from exc
+
+
+def parse_close(payload: bytes) -> Close:
+    """The content of a CLOSE frame; :exc:`InvalidFrame` when it is malformed."""
+    try:
+        return Close.parse(payload)
+    except ProtocolError as exc:
+        raise InvalidFrame(1002, "invalid close frame") from exc
+    except UnicodeDecodeError as exc:
+        raise InvalidFrame(1007, "close reason is not UTF-8") from exc
+
+
+def invalid_header(name: str) -> str:
+    """The text for an answer to the handshake in which this header is missing or wrong."""
+    return f"the answer to the handshake has no valid {name} header: is this a WebSocket server?"

@@ -1,0 +1,292 @@
+"""
+The fast engine: ``picows``, which reads and writes frames in C.
+
+``picows`` checks and cuts frames, and leaves the rest of RFC 6455 to its users. So this module adds fragments, the
+limit on a message, UTF-8 and the closing handshake. It has no permessage-deflate; that option is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import socket
+import sys
+from collections.abc import MutableMapping
+from time import perf_counter
+from typing import Any, cast
+
+import picows
+from websockets.datastructures import Headers
+from websockets.exceptions import WebSocketException
+from websockets.frames import Close
+from websockets.headers import build_host, parse_subprotocol
+from websockets.http11 import Request, Response
+
+from ...exceptions import HandshakeError, HandshakeRejected
+from ..options import ConnectOptions
+from .base import (
+    CLOSED_EARLY,
+    NOT_OFFERED,
+    NOT_WEBSOCKET,
+    TOO_LONG,
+    Ending,
+    Fragments,
+    Handshake,
+    InvalidFrame,
+    Sink,
+    Target,
+    invalid_header,
+    parse_close,
+)
+
+__all__ = ["check_options", "open_wire"]
+
+_TEXT = picows.WSMsgType.TEXT
+_BINARY = picows.WSMsgType.BINARY
+_CONT = picows.WSMsgType.CONTINUATION
+_PING = picows.WSMsgType.PING
+_PONG = picows.WSMsgType.PONG
+_CLOSE = picows.WSMsgType.CLOSE
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) ([^\r\n]*)")
+_READ_BUFFER = 2048  # bytes at first, per connection; it grows for longer frames
+
+
+class _DebugOnly(logging.LoggerAdapter[logging.Logger]):
+    """What picows logs as an error is a row of the statistics; in the log it is for debugging."""
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        super().log(min(level, logging.DEBUG), msg, *args, **kwargs)
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        return msg, kwargs
+
+
+# One for all connections: of a plain Logger, picows would make a child for each.
+_logger = _DebugOnly(logging.getLogger("locust_ws_async.picows"), {})
+
+
+def check_options(options: ConnectOptions) -> None:
+    """See :class:`~.base.Engine`."""
+    if options.compression is not None:
+        raise ValueError(
+            f'the engine "picows" has no compression: set compression=None (now {options.compression!r}), '
+            'or engine = "websockets"'
+        )
+
+
+async def open_wire(target: Target, sock: socket.socket, options: ConnectOptions, sink: Sink) -> None:
+    """See :class:`~.base.Engine`."""
+
+    # A coroutine, because picows tests what a plain function returns against socket.socket, which under gevent is
+    # another class than the one that the socket may have.
+    async def connected_socket(url: picows.WSParsedURL) -> socket.socket:
+        return sock
+
+    def new_listener(request: picows.WSUpgradeRequest, response: picows.WSUpgradeResponse) -> _Wire:
+        return _Wire(options, sink, _agreed_subprotocol(response, options.subprotocols))
+
+    headers = [("Host", build_host(target.uri.host, target.uri.port, target.uri.secure)), *target.headers]
+    if options.subprotocols:
+        headers.append(("Sec-WebSocket-Protocol", ", ".join(options.subprotocols)))
+    tls: dict[str, Any] = {} if target.ssl is None else {"ssl_shutdown_timeout": options.close_timeout}
+    try:
+        _, listener = await picows.ws_connect(
+            new_listener,
+            target.url,
+            ssl_context=target.ssl,
+            socket_factory=connected_socket,
+            websocket_handshake_timeout=None,
+            logger_name=cast(Any, _logger),  # any object with a logger's methods will do
+            enable_auto_pong=False,
+            max_frame_size=sys.maxsize if options.max_size is None else options.max_size,
+            extra_headers=headers,
+            max_redirects=0,
+            read_buffer_init_size=_READ_BUFFER,
+            **tls,
+        )
+    except picows.WSHandshakeError as exc:
+        await _cut(sock)
+        raise _handshake_error(exc) from exc
+    except BaseException:
+        await _cut(sock)
+        raise
+    # picows returns without a listener when the connection was lost before the answer came.
+    if cast(object, listener) is None:
+        raise HandshakeError(CLOSED_EARLY)
+
+
+async def _cut(sock: socket.socket) -> None:
+    # A cancelled ws_connect() gives no hand on the transport, which would stay open. It closes once it reads the end
+    # of the stream, in one or two turns of the loop.
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return  # closed already
+    for _ in range(10):
+        if sock.fileno() < 0:
+            return
+        await asyncio.sleep(0)
+
+
+class _Wire(picows.WSListener):
+    """Listens to one connection, and is its :class:`~.base.Wire`."""
+
+    def __init__(self, options: ConnectOptions, sink: Sink, subprotocol: str | None) -> None:
+        self._sink = sink
+        self._deliver = sink.message_received
+        self._fragments: Fragments | None = None
+        self._max_size = options.max_size
+        self._subprotocol = subprotocol
+        self._rcvd: Close | None = None
+        self._sent: Close | None = None
+        self._rcvd_first: bool | None = None
+        self._discarding = False
+
+    def on_ws_connected(self, transport: picows.WSTransport) -> None:
+        self._picows = transport
+        self.transport = transport.underlying_transport
+        self.send = transport.send  # takes the same arguments: no call of ours in between
+        handshake = Handshake(_request(transport.request), _response(transport.response), self._subprotocol)
+        self._sink.opened(cast(Any, self), handshake)
+
+    # Reading
+
+    def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
+        arrived = perf_counter()
+        kind = frame.msg_type
+        try:
+            if frame.fin and self._fragments is None and not (frame.rsv1 or frame.rsv2 or frame.rsv3):
+                if kind is _TEXT and not self._discarding:
+                    self._deliver(frame.get_payload_as_utf8_text(), frame.payload_size, arrived)
+                    return
+                if kind is _BINARY and not self._discarding:
+                    self._deliver(frame.get_payload_as_bytes(), frame.payload_size, arrived)
+                    return
+            self._other_frame(kind, frame, arrived)
+        except UnicodeDecodeError as exc:
+            self.fail(Close(1007, f"{exc.reason} at position {exc.start}"))
+        except InvalidFrame as exc:
+            self.fail(exc.close)
+
+    def _other_frame(self, kind: picows.WSMsgType, frame: picows.WSFrame, arrived: float) -> None:
+        if self._discarding:
+            return
+        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+            raise InvalidFrame(1002, "reserved bits must be 0")
+        if kind is _PING:
+            self._picows.send_pong(frame.get_payload_as_bytes())
+            self._sink.ping_received()
+        elif kind is _PONG:
+            self._sink.pong_received(frame.get_payload_as_bytes(), arrived)
+        elif kind in (_TEXT, _BINARY, _CONT):
+            if self._fragments is None:
+                self._fragments = Fragments(self._max_size)
+            message = self._fragments.add(kind.value, bool(frame.fin), frame.get_payload_as_bytes())
+            if not self._fragments.pending:
+                self._fragments = None
+            if message is not None:
+                self._deliver(message[0], message[1], arrived)
+        else:
+            self._close_received(frame.get_payload_as_bytes())
+
+    def _close_received(self, payload: bytes) -> None:
+        if self._fragments is not None:
+            raise InvalidFrame(1002, "incomplete fragmented message")
+        self._rcvd = parse_close(payload)
+        self._rcvd_first = self._sent is None
+        self._discarding = True
+        if self._sent is None:
+            self._sent = self._rcvd
+            self._send_close(self._rcvd)
+            self._sink.closing()
+
+    def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
+        sent = self._sent
+        if sent is None and transport.close_handshake is not None and transport.close_handshake.sent is not None:
+            # picows failed the connection by itself, for a malformed or too long frame. (Its codes are plain ints.)
+            close = transport.close_handshake.sent
+            sent = Close(cast(int, close.code), close.reason)
+        both = self._rcvd is not None and sent is not None
+        self._sink.closed(Ending(self._rcvd, sent, self._rcvd_first if both else None))
+        asyncio.get_running_loop().call_soon(_collect_error, transport)
+
+    # Writing
+
+    def send_ping(self, payload: bytes, /) -> None:
+        self._picows.send_ping(payload)
+
+    def send_close(self, close: Close, /) -> None:
+        self._sent = close
+        self._send_close(close)
+
+    def fail(self, close: Close, /) -> None:
+        self._discarding = True
+        if self._sent is None:
+            self._sent = close
+            self._send_close(close)
+            self._sink.closing()
+
+    def _send_close(self, close: Close) -> None:
+        if close.code == 1005:  # stands for a frame without a code
+            self._picows.send(_CLOSE, b"")
+        else:
+            self._picows.send_close(cast(picows.WSCloseCode, close.code), close.reason.encode())
+
+    def pause_writing(self) -> None:
+        self._sink.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._sink.resume_writing()
+
+
+def _collect_error(transport: picows.WSTransport) -> None:
+    # picows keeps the reason of a failure in a future, which asyncio would report as never retrieved. It is done by
+    # now, so that the coroutine that waits for it ends at its first step.
+    waiter = transport.wait_disconnected()
+    try:
+        waiter.send(None)
+    except (StopIteration, Exception):
+        pass
+    finally:
+        waiter.close()
+
+
+def _agreed_subprotocol(response: picows.WSUpgradeResponse, offered: tuple[str, ...]) -> str | None:
+    if "Sec-WebSocket-Extensions" in response.headers:
+        raise HandshakeError(NOT_OFFERED)
+    header = response.headers.get("Sec-WebSocket-Protocol")
+    if header is None:
+        return None
+    try:
+        chosen = parse_subprotocol(header)
+    except WebSocketException as exc:
+        raise HandshakeError(invalid_header("Sec-WebSocket-Protocol")) from exc
+    if len(chosen) != 1 or chosen[0] not in offered:
+        raise HandshakeError(NOT_OFFERED)
+    return chosen[0]
+
+
+def _request(request: picows.WSUpgradeRequest) -> Request:
+    return Request(request.path.decode(), Headers(request.headers.items()))
+
+
+def _response(response: picows.WSUpgradeResponse) -> Response:
+    return Response(int(response.status), response.status.phrase, Headers(response.headers.items()))
+
+
+def _handshake_error(exc: picows.WSHandshakeError) -> HandshakeError:
+    if isinstance(exc, picows.WSInvalidStatusError) and exc.response is not None:
+        response = _response(exc.response)
+        response.body = exc.raw_body or b""
+        return HandshakeRejected(response.status_code, response)
+    if isinstance(exc, picows.WSInvalidHeaderError):
+        return HandshakeError(invalid_header(exc.name))
+    header = exc.raw_header or b""
+    # A status that Python's http.HTTPStatus does not list, as 522 of some proxies, is malformed to picows.
+    status_line = _STATUS_LINE.match(header)
+    if status_line and exc.response is None:
+        status = int(status_line[1])
+        return HandshakeRejected(status, Response(status, status_line[2].decode("latin-1"), Headers()))
+    return HandshakeError(TOO_LONG if len(header) >= 16 * 1024 else NOT_WEBSOCKET)

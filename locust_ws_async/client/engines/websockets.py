@@ -1,0 +1,403 @@
+"""
+The default engine: the sans-I/O protocol of ``websockets`` on an asyncio transport.
+
+``websockets`` does the handshake, control frames, fragments, compression, the closing handshake and every check. Two
+things are done here, because a load test spends its time in them:
+
+- A whole, unfragmented, uncompressed data frame is read and written without it, in a fraction of the instructions.
+- Data arrives through :class:`asyncio.BufferedProtocol` in one buffer that all connections of a thread share.
+  ``asyncio.Protocol`` allocates 256 KiB for each ``recv``: three system calls and two page faults a message.
+
+For the first, both must agree on where frames begin. So ``_scan`` cuts the stream, and hands ``websockets`` the frames
+that it does not read itself, byte by byte and whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import struct
+import sys
+import threading
+from time import perf_counter
+from typing import cast
+
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidHeader, InvalidMessage, InvalidStatus, SecurityError
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
+from websockets.frames import Close, Frame
+from websockets.http11 import Request, Response
+from websockets.protocol import State
+from websockets.typing import Subprotocol
+
+from ...exceptions import HandshakeError, HandshakeRejected
+from ..options import ConnectOptions
+from .base import (
+    BINARY,
+    CLOSE,
+    CLOSED_EARLY,
+    NOT_OFFERED,
+    NOT_WEBSOCKET,
+    PING,
+    PONG,
+    TEXT,
+    TOO_LONG,
+    Ending,
+    Fragments,
+    Handshake,
+    InvalidFrame,
+    Sink,
+    Target,
+    decode_text,
+    invalid_header,
+)
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # a platform without websockets' C extension
+    from websockets.utils import apply_mask
+
+__all__ = ["check_options", "open_wire"]
+
+_BUFFER_SIZE = 64 * 1024
+_buffers: dict[int, memoryview] = {}
+
+# RFC 6455 section 10.3 wants masks that the author of a payload cannot predict, lest a hostile script shapes the bytes
+# on the wire. Here that author owns the process, so a fast generator will do; not the global one, whose sequence is
+# the tester's.
+_random_bits = random.Random().getrandbits
+
+_HEADERS_END = b"\r\n\r\n"
+_HEADER = struct.Struct("!BB").pack
+_HEADER_16 = struct.Struct("!BBH").pack
+_HEADER_64 = struct.Struct("!BBQ").pack
+_WHOLE_TEXT, _WHOLE_BINARY = 0x80 | TEXT, 0x80 | BINARY  # the first byte of a frame with FIN and no RSV bit
+
+
+def check_options(options: ConnectOptions) -> None:
+    """This engine can do everything."""
+
+
+async def open_wire(target: Target, sock: socket.socket, options: ConnectOptions, sink: Sink) -> None:
+    """See :class:`~.base.Engine`."""
+    loop = asyncio.get_running_loop()
+    wire = _Wire(target, options, sink)
+    await loop.create_connection(
+        lambda: wire, sock=sock, ssl=target.ssl, server_hostname=target.uri.host if target.ssl else None
+    )
+    await wire.handshake(loop)
+
+
+def _shared_buffer() -> memoryview:
+    # Keyed by the native id. Under gevent the other thread ids are greenlets', and those may share a buffer: nothing
+    # switches between the read into it and the copy out of it.
+    thread = threading.get_native_id()
+    buffer = _buffers.get(thread)
+    if buffer is None:
+        buffer = _buffers[thread] = memoryview(bytearray(_BUFFER_SIZE))
+    return buffer
+
+
+class _Wire(asyncio.BufferedProtocol):
+    __slots__ = (
+        "_answered",
+        "_buffer",
+        "_carry",
+        "_closing",
+        "_compressed",
+        "_deliver",
+        "_fragments",
+        "_handshake_error",
+        "_max_size",
+        "_missing",
+        "_opened",
+        "_parser",
+        "_request",
+        "_scanning",
+        "_short",
+        "_sink",
+        "_target",
+        "_write",
+        "transport",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, target: Target, options: ConnectOptions, sink: Sink) -> None:
+        self._target = target
+        self._sink = sink
+        self._deliver = sink.message_received
+        self._buffer = _shared_buffer()
+        self._parser = ClientProtocol(
+            target.uri,
+            extensions=[ClientPerMessageDeflateFactory()] if options.compression else None,
+            subprotocols=[Subprotocol(name) for name in options.subprotocols] or None,
+            max_size=options.max_size,
+        )
+        self._request: Request | None = None
+        self._answered: asyncio.Future[None] | None = None
+        self._handshake_error: HandshakeError | None = None
+        self._opened = False
+        self._max_size = sys.maxsize if options.max_size is None else options.max_size
+        self._fragments = Fragments(options.max_size)
+        self._compressed = False
+        self._scanning = False  # whether we cut the stream into frames; else the parser gets it as it comes
+        self._short = 0  # a chunk that is exactly one data frame of up to this size needs no scan now
+        self._carry = b""  # the beginning of a header whose rest has not come yet
+        self._missing = 0  # bytes still to come of the frame that the parser is reading
+        self._closing = False  # whether a close frame went out
+
+    # The opening handshake
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self._write = self.transport.write
+        request = self._request = self._parser.connect()
+        for name, value in self._target.headers:
+            if name.lower() == "host":
+                del request.headers["Host"]
+            request.headers[name] = value
+        self._parser.send_request(request)
+        self._flush()
+
+    async def handshake(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wait for the server's answer."""
+        try:
+            if not self._opened and self._handshake_error is None:
+                self._answered = loop.create_future()
+                await self._answered
+            if self._handshake_error is not None:
+                raise self._handshake_error
+        except BaseException:
+            self.transport.abort()
+            raise
+
+    def _read_answer(self, data: bytes, arrived: float) -> None:
+        # What follows the answer are frames, for `_scan` to see first. Unless it is the body of a rejection.
+        parser = self._parser
+        seen = len(self._carry)
+        self._carry += data
+        end = self._carry.find(_HEADERS_END)
+        cut = len(data) if end < 0 else max(0, end + len(_HEADERS_END) - seen)
+        if cut:
+            parser.receive_data(data[:cut])
+        if parser.state is State.CONNECTING and cut < len(data) and parser.handshake_exc is None:
+            parser.receive_data(data[cut:])
+            cut = len(data)
+        self._check_answer()
+        if self._opened and cut < len(data):
+            self._scan(data[cut:], arrived)
+
+    def _check_answer(self, lost: bool = False) -> None:
+        parser = self._parser
+        if self._handshake_error is not None:
+            return
+        if parser.handshake_exc is not None:
+            self._handshake_error = _handshake_error(parser.handshake_exc, lost)
+        elif parser.state is State.OPEN:
+            (answer,) = parser.events_received()
+            assert isinstance(answer, Response) and self._request is not None
+            self._opened = True
+            self._compressed = "Sec-WebSocket-Extensions" in answer.headers
+            self._scanning = not self._compressed
+            self._carry = b""
+            self._align()
+            self._sink.opened(self, Handshake(self._request, answer, parser.subprotocol))
+            self._request = None
+        else:
+            return
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_result(None)
+
+    # Reading
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        arrived = perf_counter()
+        data = bytes(self._buffer[:nbytes])
+        # The short cut for what an echo or a small push is: one chunk, one frame. Every test is needed: `_short` is 0
+        # where another frame is under way, and its comparison with a length byte over 125 fails.
+        if nbytes > 2 and data[1] == nbytes - 2 <= self._short:
+            if data[0] == _WHOLE_TEXT:
+                try:
+                    message = data[2:].decode()
+                except UnicodeDecodeError as exc:
+                    self.fail(Close(1007, f"{exc.reason} at position {exc.start}"))
+                    return
+                self._deliver(message, nbytes - 2, arrived)
+                return
+            if data[0] == _WHOLE_BINARY:
+                self._deliver(data[2:], nbytes - 2, arrived)
+                return
+        if self._scanning:
+            self._scan(data, arrived)
+        elif self._opened:
+            self._parse(data, arrived)
+        else:
+            self._read_answer(data, arrived)
+
+    def _scan(self, data: bytes, arrived: float) -> None:
+        if self._carry:
+            data = self._carry + data
+            self._carry = b""
+        position, end = 0, len(data)
+        try:
+            while position < end:
+                if not self._scanning:
+                    self._parse(data[position:], arrived)
+                    return
+                if self._missing:
+                    part = data[position : position + self._missing]
+                    position += len(part)
+                    self._missing -= len(part)
+                    self._parse(part, arrived)
+                    continue
+                # A header: RFC 6455 section 5.2.
+                start = position + 2
+                length = data[position + 1] if start <= end else 0
+                start += 2 if length & 0x7F == 126 else 8 if length & 0x7F == 127 else 0
+                if start > end:
+                    self._carry = data[position:]
+                    return
+                size = length & 0x7F
+                if size > 125:
+                    size = int.from_bytes(data[position + 2 : start], "big")
+                stop = start + size
+                head = data[position]
+                if (
+                    stop <= end
+                    and size <= self._max_size
+                    and length < 128  # a server must not mask: the parser will say so
+                    and head in (_WHOLE_TEXT, _WHOLE_BINARY)
+                    and not self._fragments.pending
+                ):
+                    position = stop
+                    payload = data[start:stop]
+                    self._deliver(decode_text(payload) if head == _WHOLE_TEXT else payload, size, arrived)
+                else:
+                    self._missing = stop - position
+        except InvalidFrame as exc:
+            self.fail(exc.close)
+        finally:
+            self._align()
+
+    def _align(self) -> None:
+        whole = self._scanning and not self._carry and not self._missing and not self._fragments.pending
+        self._short = min(self._max_size, 125) if whole else 0
+
+    def _parse(self, data: bytes, arrived: float) -> None:
+        parser = self._parser
+        parser.receive_data(data)
+        events = parser.events_received()
+        self._flush()
+        for event in events:
+            assert isinstance(event, Frame)
+            opcode = event.opcode
+            if opcode < CLOSE:
+                try:
+                    message = self._fragments.add(opcode, event.fin, bytes(event.data))
+                except InvalidFrame as exc:
+                    self.fail(exc.close)
+                    return
+                if message is not None:
+                    self._deliver(message[0], message[1], arrived)
+            elif opcode == PING:
+                self._sink.ping_received()
+            elif opcode == PONG:
+                self._sink.pong_received(bytes(event.data), arrived)
+            else:
+                self._scanning = False  # whatever follows a close frame is to be discarded
+        if parser.parser_exc is not None:
+            self._scanning = False
+        if not self._closing and parser.state is State.CLOSING:
+            self._closing = True
+            self._sink.closing()
+
+    def eof_received(self) -> None:
+        self._parser.receive_eof()
+        self._flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        parser = self._parser
+        parser.receive_eof()
+        self._scanning = False
+        self._short = 0
+        if self._opened:
+            close = parser.close_exc
+            self._sink.closed(Ending(close.rcvd, close.sent, close.rcvd_then_sent, exc))
+        else:
+            self._check_answer(lost=True)
+
+    # Writing
+
+    def send(self, opcode: int, payload: bytes, /) -> None:
+        if self._compressed:
+            if opcode == TEXT:
+                self._parser.send_text(payload)
+            else:
+                self._parser.send_binary(payload)
+            self._flush()
+            return
+        size = len(payload)
+        if size < 126:
+            header = _HEADER(0x80 | opcode, 0x80 | size)
+        elif size < 65536:
+            header = _HEADER_16(0x80 | opcode, 0x80 | 126, size)
+        else:
+            header = _HEADER_64(0x80 | opcode, 0x80 | 127, size)
+        mask = _random_bits(32).to_bytes(4, "little")
+        self._write(header + mask + apply_mask(payload, mask))
+
+    def send_ping(self, payload: bytes, /) -> None:
+        self._parser.send_ping(payload)
+        self._flush()
+
+    def send_close(self, close: Close, /) -> None:
+        self._closing = True
+        if close.code == 1005:
+            self._parser.send_close()
+        else:
+            self._parser.send_close(close.code, close.reason)
+        self._flush()
+
+    def fail(self, close: Close, /) -> None:
+        self._scanning = False
+        self._short = 0
+        self._parser.fail(close.code, close.reason)
+        self._flush()
+        if not self._closing:
+            self._closing = True
+            self._sink.closing()
+
+    def _flush(self) -> None:
+        for data in self._parser.data_to_send():
+            if data:
+                self.transport.write(data)
+            else:
+                self.transport.close()
+
+    def pause_writing(self) -> None:
+        self._sink.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._sink.resume_writing()
+
+
+def _handshake_error(exc: Exception, lost: bool) -> HandshakeError:
+    error: HandshakeError
+    match exc:
+        case InvalidStatus():
+            error = HandshakeRejected(exc.response.status_code, exc.response)
+        case InvalidMessage():
+            error = HandshakeError(CLOSED_EARLY if lost else NOT_WEBSOCKET)
+        case SecurityError():
+            error = HandshakeError(TOO_LONG)
+        case InvalidHeader():
+            error = HandshakeError(invalid_header(exc.name))
+        case _:
+            error = HandshakeError(NOT_OFFERED)
+    error.__cause__ = exc
+    return error

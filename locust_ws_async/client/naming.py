@@ -1,0 +1,56 @@
+"""From what a tester writes to a URL, and from a URL to the name of its rows."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+__all__ = ["join_url", "row_name"]
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_WEBSOCKET_SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
+
+
+def join_url(base_url: str | None, path_or_url: str) -> str:
+    """
+    The ``ws://`` or ``wss://`` URL to connect to.
+
+    An absolute URL stands alone. A path is appended to ``base_url``, as Locust's HTTP clients do it (clients.py,
+    ``_build_url``). ``http`` becomes ``ws``, ``https`` becomes ``wss``.
+
+    Raises:
+        ValueError: without a base for a path; for a scheme that WebSocket does not have; for a URL with a fragment.
+    """
+    if _SCHEME.match(path_or_url):
+        url = path_or_url
+    elif not base_url:
+        raise ValueError(
+            f"connect({path_or_url!r}) needs a host: set `host = \"wss://...\"` on the user class, "
+            "give --host, or connect to an absolute URL"
+        )
+    elif not _SCHEME.match(base_url):
+        raise ValueError(f"the host {base_url!r} needs a scheme: ws://, wss://, http:// or https://")
+    else:
+        base = base_url.rstrip("/")
+        url = base if not path_or_url else base + ("" if path_or_url[0] in "/?" else "/") + path_or_url
+
+    scheme, rest = url.split("://", 1)
+    try:
+        scheme = _WEBSOCKET_SCHEMES[scheme.lower()]
+    except KeyError:
+        raise ValueError(f"cannot connect to {scheme}://: use ws://, wss://, http:// or https://") from None
+    url = f"{scheme}://{rest}"
+    parts = urlsplit(url)
+    if not parts.hostname:
+        raise ValueError(f"no host name in {url!r}")
+    if parts.fragment:
+        raise ValueError(f"{url!r} has a fragment (#...), which a WebSocket URL must not have (RFC 6455 section 3)")
+    return url
+
+
+def row_name(path_or_url: str) -> str:
+    """
+    The default name of a connection's rows: the path without its query string, in which a token would make one row
+    for each user.
+    """
+    return urlsplit(path_or_url).path or "/"

@@ -1,0 +1,47 @@
+"""What the client tells about each operation, and the kinds of operations there are."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+__all__ = ["ALL_ROWS", "CONNECT", "PING", "RECV", "REQUEST", "SEND", "SESSION", "Report"]
+
+CONNECT = "WS CONNECT"
+SEND = "WS SEND"
+RECV = "WS RECV"
+REQUEST = "WS REQUEST"
+PING = "WS PING"
+SESSION = "WS SESSION"
+
+ALL_ROWS: frozenset[str] = frozenset({CONNECT, SEND, RECV, REQUEST, PING, SESSION})
+
+
+class Report(Protocol):
+    """
+    Called once for each finished operation, with positional arguments.
+
+    An exception that it raises reaches the code that awaits the operation.
+
+    Args:
+        request_type: one of the row types above.
+        name: the row's name, without a query string unless the tester put it there.
+        response_time: milliseconds, or None where no time is meant.
+        response_length: bytes of payload; text is counted in UTF-8.
+        exception: None for a success.
+        start_time: seconds since the epoch.
+        url: the connection's full URL.
+        response: the handshake's answer (WS CONNECT), the message (WS RECV, WS REQUEST), or None.
+    """
+
+    def __call__(
+        self,
+        request_type: str,
+        name: str,
+        response_time: float | None,
+        response_length: int,
+        exception: BaseException | None,
+        start_time: float,
+        url: str,
+        response: object,
+        /,
+    ) -> None: ...

@@ -1,0 +1,185 @@
+"""
+The errors of this package.
+
+    WebSocketError
+    ├── ConnectError (ConnectionError)             no connection came about: a failed WS CONNECT row
+    │   ├── ConnectionRefused (ConnectionRefusedError)
+    │   ├── UnknownHost
+    │   ├── TLSError
+    │   ├── ConnectTimeout (TimeoutError)          TCP, TLS and handshake together took over open_timeout
+    │   └── HandshakeError                         the server answered, but not as a WebSocket server does
+    │       └── HandshakeRejected                  an HTTP status other than 101: .status_code, .response
+    ├── ConnectionClosed (ConnectionError)         the connection is over: .rcvd, .sent, .close_code, .close_reason
+    │   ├── ConnectionClosedOK                     also websockets.exceptions.ConnectionClosedOK
+    │   └── ConnectionClosedError                  also websockets.exceptions.ConnectionClosedError
+    └── PingTimeout (TimeoutError)                 no pong within the given time
+
+Locust groups failures by ``repr``. So texts here hold no addresses, ids, payloads or close reasons, and are the same on
+every engine; what differs from one failure to the next is in the attributes.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+import websockets.exceptions
+from websockets.frames import CLOSE_CODE_EXPLANATIONS, Close
+
+__all__ = [
+    "ConnectError",
+    "ConnectTimeout",
+    "ConnectionClosed",
+    "ConnectionClosedError",
+    "ConnectionClosedOK",
+    "ConnectionRefused",
+    "HandshakeError",
+    "HandshakeRejected",
+    "PingTimeout",
+    "TLSError",
+    "UnknownHost",
+    "WebSocketError",
+]
+
+
+class WebSocketError(Exception):
+    """Base class: ``str()`` is a text that stays the same from one occurrence to the next."""
+
+    def __init__(self, text: str) -> None:
+        # Not super().__init__(): the bases that these errors share a name with each want other arguments.
+        self.args = (text,)
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.text!r})"
+
+
+class ConnectError(WebSocketError, ConnectionError):
+    """No connection came about."""
+
+
+class ConnectionRefused(ConnectError, ConnectionRefusedError):
+    """Nobody listens at the server's address."""
+
+    def __init__(self, text: str = "connection refused") -> None:
+        super().__init__(text)
+
+
+class UnknownHost(ConnectError):
+    """The name of the server has no address."""
+
+    def __init__(self, text: str = "unknown host") -> None:
+        super().__init__(text)
+
+
+class TLSError(ConnectError):
+    """The TLS handshake failed. ``__cause__`` is the :class:`ssl.SSLError`."""
+
+
+class ConnectTimeout(ConnectError, TimeoutError):
+    """TCP, TLS and the opening handshake together took longer than ``open_timeout``."""
+
+    def __init__(self, text: str = "no connection within open_timeout") -> None:
+        super().__init__(text)
+
+
+class HandshakeError(ConnectError):
+    """The server's answer to the opening handshake is not that of a WebSocket server (RFC 6455 section 4.1)."""
+
+
+class HandshakeRejected(HandshakeError):
+    """
+    The server answered the opening handshake with an HTTP status other than 101.
+
+    Attributes:
+        status_code: the HTTP status.
+        response: the whole answer, with its headers.
+    """
+
+    def __init__(self, status_code: int, response: Any) -> None:
+        try:
+            phrase = " " + HTTPStatus(status_code).phrase
+        except ValueError:
+            phrase = ""
+        super().__init__(f"the server answered the handshake with HTTP {status_code}{phrase}")
+        self.status_code = status_code
+        self.response = response
+
+
+# What our own close code says about the other side, when the other side sent none (RFC 6455 section 7.4.1).
+_FAILED_BY_US = {
+    1002: "the server sent a malformed frame (1002 protocol error)",
+    1007: "the server sent a text message that is not UTF-8 (1007 invalid frame payload data)",
+    1008: "the receive queue was full (1008 policy violation)",
+    1009: "the server sent a message over max_size (1009 message too big)",
+    1011: "the server answered no ping within ping_timeout (1011 internal error)",
+}
+
+
+class ConnectionClosed(WebSocketError, websockets.exceptions.ConnectionClosed, ConnectionError):
+    """
+    The connection is over.
+
+    Attributes:
+        rcvd: the close frame that the server sent (``.code``, ``.reason``), or None.
+        sent: the close frame that this side sent, or None.
+        rcvd_then_sent: which came first; None unless there are both.
+        close_code: the server's code; 1005 when its frame had none; 1006 when it sent no close frame.
+        close_reason: the server's reason, or "".
+    """
+
+    def __init__(
+        self, rcvd: Close | None, sent: Close | None, rcvd_then_sent: bool | None, *, closed_by_user: bool = False
+    ) -> None:
+        WebSocketError.__init__(self, _closed_text(rcvd, sent, closed_by_user))
+        self.rcvd = rcvd
+        self.sent = sent
+        self.rcvd_then_sent = rcvd_then_sent
+        self.close_code = 1006 if rcvd is None else int(rcvd.code)
+        self.close_reason = "" if rcvd is None else rcvd.reason
+
+    # websockets deprecates these two because they hide which side sent the code; libraries still read them.
+    @property
+    def code(self) -> int:
+        """The same as ``close_code``."""
+        return self.close_code
+
+    @property
+    def reason(self) -> str:
+        """The same as ``close_reason``."""
+        return self.close_reason
+
+
+class ConnectionClosedOK(ConnectionClosed, websockets.exceptions.ConnectionClosedOK):
+    """The connection ended normally: 1000, 1001 or no code on both sides, or closed so by this side."""
+
+
+class ConnectionClosedError(ConnectionClosed, websockets.exceptions.ConnectionClosedError):
+    """The connection ended in any other way."""
+
+
+def _closed_text(rcvd: Close | None, sent: Close | None, closed_by_user: bool) -> str:
+    if rcvd is not None:
+        return f"connection closed by the server: {_explain(rcvd.code)}" if not closed_by_user else (
+            f"connection closed by this side, answered with {_explain(rcvd.code)}"
+        )
+    if closed_by_user:
+        return "connection closed by this side, which the server did not answer with a close frame"
+    if sent is not None:
+        return f"connection failed: {_FAILED_BY_US.get(sent.code) or _explain(sent.code)}"
+    return "connection lost without a close frame (1006)"
+
+
+def _explain(code: int) -> str:
+    explanation = CLOSE_CODE_EXPLANATIONS.get(code)
+    return f"{int(code)} {explanation}" if explanation else str(int(code))
+
+
+class PingTimeout(WebSocketError, TimeoutError):
+    """No pong came within the given time."""
+
+    def __init__(self, text: str = "no pong within the timeout") -> None:
+        super().__init__(text)
