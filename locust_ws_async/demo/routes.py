@@ -114,7 +114,7 @@ async def fragments(connection: CountedConnection, query: Query, _: str) -> None
 
     async def cut(message: str | bytes) -> AsyncIterator[str | bytes]:
         size = -(-len(message) // parts) or 1
-        for start in range(0, len(message), size):
+        for start in range(0, len(message) or 1, size):
             if start:
                 await connection.ping()
             yield message[start : start + size]
