@@ -1,0 +1,29 @@
+"""This package inside Locust, with its default engine."""
+
+from __future__ import annotations
+
+from locust import task
+
+from benchmarks.hosts import LocustHost, end_of_user, restart_statistics_on_signal
+from benchmarks.workload import Workload, versions
+from locust_ws_async import AsyncWebSocketUser
+
+NAME = "locust_ws_async, websockets engine"
+VERSION = versions("locust-ws-async", "websockets", "gevent", "locust")
+HOST = LocustHost()
+COMPRESSES = True
+
+workload = Workload.of_this_process()
+restart_statistics_on_signal()
+
+
+class EchoUser(AsyncWebSocketUser):
+    engine = "websockets"
+    compression = workload.compression
+    ssl_context = workload.ssl_context
+    ping_interval = None
+
+    @task
+    async def live(self) -> None:
+        await workload.live(lambda: self.ws.connect(workload.url))
+        end_of_user(self)

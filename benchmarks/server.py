@@ -1,0 +1,164 @@
+"""The echo server: a process of its own, meant to be faster than every client, and the one that counts.
+
+``python -m benchmarks.server`` prints one line of JSON with its ports, and stops when its standard input closes.
+
+It is `picows` on uvloop (plain asyncio where there is no uvloop). permessage-deflate costs it nothing: a message goes
+back as it came, still compressed. Both directions have the same window size and pass through the same messages in
+the same order, so the client's own compressed stream is a valid one to decompress.
+
+The control port speaks lines: ``snapshot`` is answered with a `Snapshot`, ``hold N`` makes it keep back the echoes
+until N users are connected (users that already echo would starve those that are still connecting).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import os
+import ssl
+import sys
+import time
+
+from picows import (
+    WSFrame,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+    WSUpgradeRequest,
+    WSUpgradeResponse,
+    WSUpgradeResponseWithListener,
+    ws_create_server,
+)
+
+try:
+    from uvloop import run
+except ImportError:  # Windows
+    from asyncio import run
+
+BACKLOG = 4096
+"""As Linux allows at most by default (net.core.somaxconn); dropped handshakes would be retried after seconds."""
+
+
+@dataclasses.dataclass
+class Snapshot:
+    """What the server knows at one moment. ``time`` and ``cpu`` (user and system) in seconds."""
+
+    time: float
+    cpu: float
+    open: int
+    connects: int
+    echoes: int
+
+
+class Counters:
+    def __init__(self) -> None:
+        self.open = 0
+        self.connects = 0
+        self.echoes = 0
+        self.hold_until = 0
+        self.held: list[tuple[WSTransport, WSMsgType, bytes, bool]] = []
+
+    def snapshot(self) -> Snapshot:
+        cpu = os.times()
+        return Snapshot(time.monotonic(), cpu.user + cpu.system, self.open, self.connects, self.echoes)
+
+    def hold(self, users: int) -> None:
+        self.hold_until = users
+        self.release_if_complete()
+
+    def release_if_complete(self) -> None:
+        if self.open >= self.hold_until:
+            self.hold_until = 0
+            held, self.held = self.held, []
+            for transport, kind, message, compressed in held:
+                transport.send(kind, message, rsv1=compressed)
+
+
+class EchoListener(WSListener):
+    def __init__(self, counters: Counters) -> None:
+        self.counters = counters
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self.counters.open += 1
+        self.counters.connects += 1
+        if self.counters.hold_until:
+            self.counters.release_if_complete()
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        self.counters.open -= 1
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        kind = frame.msg_type
+        if kind is WSMsgType.CLOSE:
+            transport.send_close(frame.get_close_code(), frame.get_close_message())
+            transport.disconnect()
+        elif kind is WSMsgType.TEXT or kind is WSMsgType.BINARY or kind is WSMsgType.CONTINUATION:
+            counters = self.counters
+            if counters.hold_until:
+                counters.held.append((transport, kind, frame.get_payload_as_bytes(), frame.rsv1))
+            else:
+                transport.send(kind, frame.get_payload_as_memoryview(), frame.fin, frame.rsv1)
+            counters.echoes += frame.fin
+
+
+def accept(request: WSUpgradeRequest, counters: Counters) -> WSListener | WSUpgradeResponseWithListener:
+    listener = EchoListener(counters)
+    offer = request.headers.get("Sec-WebSocket-Extensions", "")
+    if "permessage-deflate" not in offer:
+        return listener
+    # RFC 7692, 7.1.2: both windows as large as the client offers to use for its own.
+    agreed = "permessage-deflate"
+    if "server_max_window_bits=" in offer:
+        bits = offer.split("server_max_window_bits=")[1].split(";")[0].split(",")[0]
+        agreed += f"; server_max_window_bits={bits}"
+        if "client_max_window_bits" in offer:
+            agreed += f"; client_max_window_bits={bits}"
+    response = WSUpgradeResponse.create_101_response({"Sec-WebSocket-Extensions": agreed})
+    return WSUpgradeResponseWithListener(response, listener)
+
+
+async def control(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, counters: Counters) -> None:
+    while line := await reader.readline():
+        match line.split():
+            case [b"snapshot"]:
+                answer = json.dumps(dataclasses.asdict(counters.snapshot()))
+            case [b"hold", users]:
+                counters.hold(int(users))
+                answer = "ok"
+            case _:
+                answer = "the control port knows: snapshot, hold N"
+        writer.write(answer.encode() + b"\n")
+    writer.close()
+
+
+async def serve(ports: int, certificate: str | None) -> None:
+    counters = Counters()
+
+    async def listen(context: ssl.SSLContext | None) -> list[int]:
+        servers = [
+            await ws_create_server(
+                lambda request: accept(request, counters), "127.0.0.1", 0, ssl=context, backlog=BACKLOG
+            )
+            for _ in range(ports)
+        ]
+        return [server.sockets[0].getsockname()[1] for server in servers]
+
+    listening = {"ws": await listen(None), "wss": list[int]()}
+    if certificate:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate)
+        listening["wss"] = await listen(context)
+    control_server = await asyncio.start_server(lambda r, w: control(r, w, counters), "127.0.0.1", 0)
+    listening["control"] = [control_server.sockets[0].getsockname()[1]]
+    print(json.dumps(listening), flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ports", type=int, default=1, help="ports to listen on, for each of ws and wss")
+    parser.add_argument("--certificate", help="PEM file with key and chain; without it there is no wss")
+    arguments = parser.parse_args()
+    run(serve(arguments.ports, arguments.certificate))
