@@ -87,8 +87,8 @@ def _functions(holder: Any) -> list[tuple[Any, Callable[..., Any]]]:
 def _synchronous(task: Any, taskset: TaskSet, host: LoopHost) -> Callable[[Any], None]:
     """*task*, a function, a method bound to *taskset* or a nested task set, as a plain function of the task's owner."""
     if inspect.isclass(task):
-        nested: type[TaskSet] = task
-        return lambda parent: adopt(nested(parent), host).run()  # type: ignore[no-untyped-call] # Locust's has no types
+        nested: Any = task
+        return lambda parent: adopt(nested(parent), host).run()
     if getattr(task, "__self__", None) is taskset:
         return lambda owner: call(host, task)
     return lambda owner: call(host, task, owner)
