@@ -49,12 +49,6 @@ class GreenletExecutor(Executor):
         finally:
             self._greenlets.pop(future, None)
 
-    def kill(self, future: Future[Any], *, block: bool = False) -> None:
-        """Raise ``GreenletExit`` in the call behind *future*, if it still runs; *block* waits until it has ended."""
-        running = self._greenlets.get(future)
-        if running is not None:
-            running.kill(block=block)
-
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls; *wait* for those that run, *cancel_futures* kills them first."""
         self._closed = True

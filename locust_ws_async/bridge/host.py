@@ -21,7 +21,6 @@ from typing import Any, ParamSpec, TypeVar
 import gevent
 import greenlet
 
-from .executor import GreenletExecutor
 from .loop import GreenletEventLoop
 
 __all__ = ["LoopHost"]
@@ -71,22 +70,28 @@ class LoopHost:
             raise
 
     def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call *function* in a greenlet beside the loop, so that what it blocks is not the loop.
+        """Call the blocking *function* while the loop goes on.
 
-        Without a loop there is nothing to keep alive and it is called directly. An exception thrown into the host's
-        greenlet meanwhile is a ``GreenletExit`` for *function*, and is then raised from here.
+        *function* runs here, in the host's own greenlet, where greenlet-local data, ``gevent.getcurrent()`` and kills
+        mean what its author expects; another greenlet serves the loop meanwhile. Without a loop there is nothing to
+        keep alive.
         """
-        if self._loop is None or self._loop.is_running():
+        loop = self._loop
+        if loop is None or loop.is_running():
             return function(*args, **kwargs)
-        loop = self._own_loop()
-        executor = GreenletExecutor()
-        call = executor.submit(function, *args, **kwargs)
-        future = asyncio.wrap_future(call, loop=loop)
+        self._own_loop()
+        server = gevent.spawn(_outcome, loop.run_forever)
         try:
-            return loop.run_until_complete(future)
-        except BaseException:
-            executor.kill(call, block=True)
-            raise
+            return function(*args, **kwargs)
+        finally:
+            loop.call_soon(loop.stop)
+            try:
+                server.join()
+            except BaseException:
+                server.kill()
+                raise
+            if server.value is not None:
+                raise server.value  # what the loop carries
 
     def sleep(self, seconds: float) -> None:
         """Let *seconds* pass while the loop runs; at least one turn of the hub, as ``gevent.sleep(0)``."""
@@ -175,3 +180,12 @@ class LoopHost:
             loop.run_forever()
         finally:
             timer.cancel()
+
+
+def _outcome(function: Callable[[], None]) -> BaseException | None:
+    """What *function* raised; returned, since gevent prints what leaves a greenlet."""
+    try:
+        function()
+    except BaseException as exc:
+        return exc
+    return None
