@@ -163,8 +163,10 @@ class ConnectionClosedError(ConnectionClosed, websockets.exceptions.ConnectionCl
 
 def _closed_text(rcvd: Close | None, sent: Close | None, closed_by_user: bool) -> str:
     if rcvd is not None:
-        return f"connection closed by the server: {_explain(rcvd.code)}" if not closed_by_user else (
-            f"connection closed by this side, answered with {_explain(rcvd.code)}"
+        return (
+            f"connection closed by the server: {_explain(rcvd.code)}"
+            if not closed_by_user
+            else (f"connection closed by this side, answered with {_explain(rcvd.code)}")
         )
     if closed_by_user:
         return "connection closed by this side, which the server did not answer with a close frame"

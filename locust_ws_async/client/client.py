@@ -114,6 +114,11 @@ class WebSocketClient:
         for connection in connections:
             await connection.wait_closed()
 
+    def abort(self) -> None:
+        """Cut all connections that are still open, at once and without a close frame."""
+        for connection in list(self.connections):
+            connection.abort()
+
 
 class Connecting:
     """What :meth:`WebSocketClient.connect` returns. Nothing happens until it is awaited or entered."""

@@ -414,10 +414,10 @@ class WebSocketConnection:
             if self.reading_paused:
                 self._resume_reading()  # the answer is behind what was not read
             self._wire.send_close(close)
-            self._close_timer = self._loop.call_later(timeout, self._cut_connection)
+            self._close_timer = self._loop.call_later(timeout, self.abort)
         elif self._close_timer is not None and self._close_timer.when() > self._loop.time() + timeout:
             self._close_timer.cancel()
-            self._close_timer = self._loop.call_later(timeout, self._cut_connection)
+            self._close_timer = self._loop.call_later(timeout, self.abort)
 
     async def wait_closed(self) -> None:
         """Wait until the connection is closed, by whichever side. Cancelling changes nothing else."""
@@ -426,7 +426,8 @@ class WebSocketConnection:
             self._closed_waiters.append(waiter)
             await waiter
 
-    def _cut_connection(self) -> None:
+    def abort(self) -> None:
+        """Cut the connection at once, without a close frame."""
         self._cut = True
         self._wire.transport.abort()
 
@@ -492,7 +493,7 @@ class WebSocketConnection:
             self._state = _CLOSING
             if self._heartbeat is not None:
                 self._heartbeat.stop()
-            self._close_timer = self._loop.call_later(self._options.close_timeout, self._cut_connection)
+            self._close_timer = self._loop.call_later(self._options.close_timeout, self.abort)
 
     def closed(self, ending: Ending) -> None:
         """Called by the engine."""

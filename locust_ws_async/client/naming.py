@@ -25,7 +25,7 @@ def join_url(base_url: str | None, path_or_url: str) -> str:
         url = path_or_url
     elif not base_url:
         raise ValueError(
-            f"connect({path_or_url!r}) needs a host: set `host = \"wss://...\"` on the user class, "
+            f'connect({path_or_url!r}) needs a host: set `host = "wss://..."` on the user class, '
             "give --host, or connect to an absolute URL"
         )
     elif not _SCHEME.match(base_url):

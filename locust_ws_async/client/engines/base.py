@@ -23,10 +23,9 @@ from ..options import ConnectOptions
 __all__ = [
     "BINARY",
     "CLOSE",
-    "CLOSED_EARLY",
     "CONT",
     "NOT_OFFERED",
-    "NOT_WEBSOCKET",
+    "NO_ANSWER",
     "PING",
     "PONG",
     "TEXT",
@@ -48,8 +47,7 @@ __all__ = [
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 
 # What HandshakeError says, the same on every engine.
-CLOSED_EARLY = "the server closed the connection during the handshake"
-NOT_WEBSOCKET = "the answer to the handshake is not HTTP: is this a WebSocket server?"
+NO_ANSWER = "no WebSocket server answered the handshake: the connection was closed, or the answer was not HTTP"
 NOT_OFFERED = "the server chose a subprotocol or an extension that was not offered"
 TOO_LONG = "the answer to the handshake is too long"
 
@@ -133,9 +131,7 @@ class Engine(Protocol):
     def check_options(self, options: ConnectOptions) -> None:
         """Raise :exc:`ValueError`, naming the setting, for what this engine cannot do."""
 
-    async def open_wire(
-        self, target: Target, sock: socket.socket, options: ConnectOptions, sink: Sink
-    ) -> None:
+    async def open_wire(self, target: Target, sock: socket.socket, options: ConnectOptions, sink: Sink) -> None:
         """
         TLS and the opening handshake on a connected socket. Returns after ``sink.opened``.
 

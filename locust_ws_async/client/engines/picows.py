@@ -26,9 +26,8 @@ from websockets.http11 import Request, Response
 from ...exceptions import HandshakeError, HandshakeRejected
 from ..options import ConnectOptions
 from .base import (
-    CLOSED_EARLY,
+    NO_ANSWER,
     NOT_OFFERED,
-    NOT_WEBSOCKET,
     TOO_LONG,
     Ending,
     Fragments,
@@ -114,7 +113,7 @@ async def open_wire(target: Target, sock: socket.socket, options: ConnectOptions
         raise
     # picows returns without a listener when the connection was lost before the answer came.
     if cast(object, listener) is None:
-        raise HandshakeError(CLOSED_EARLY)
+        raise HandshakeError(NO_ANSWER)
 
 
 async def _cut(sock: socket.socket) -> None:
@@ -171,8 +170,8 @@ class _Wire(picows.WSListener):
             self.fail(exc.close)
 
     def _other_frame(self, kind: picows.WSMsgType, frame: picows.WSFrame, arrived: float) -> None:
-        if self._discarding:
-            return
+        if self._discarding or (self._sent is None and self._picows.is_close_frame_sent):
+            return  # in the second case picows has failed the connection by itself
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             raise InvalidFrame(1002, "reserved bits must be 0")
         if kind is _PING:
@@ -289,4 +288,4 @@ def _handshake_error(exc: picows.WSHandshakeError) -> HandshakeError:
     if status_line and exc.response is None:
         status = int(status_line[1])
         return HandshakeRejected(status, Response(status, status_line[2].decode("latin-1"), Headers()))
-    return HandshakeError(TOO_LONG if len(header) >= 16 * 1024 else NOT_WEBSOCKET)
+    return HandshakeError(TOO_LONG if len(header) >= 16 * 1024 else NO_ANSWER)

@@ -36,9 +36,8 @@ from ..options import ConnectOptions
 from .base import (
     BINARY,
     CLOSE,
-    CLOSED_EARLY,
+    NO_ANSWER,
     NOT_OFFERED,
-    NOT_WEBSOCKET,
     PING,
     PONG,
     TEXT,
@@ -189,12 +188,12 @@ class _Wire(asyncio.BufferedProtocol):
         if self._opened and cut < len(data):
             self._scan(data[cut:], arrived)
 
-    def _check_answer(self, lost: bool = False) -> None:
+    def _check_answer(self) -> None:
         parser = self._parser
         if self._handshake_error is not None:
             return
         if parser.handshake_exc is not None:
-            self._handshake_error = _handshake_error(parser.handshake_exc, lost)
+            self._handshake_error = _handshake_error(parser.handshake_exc)
         elif parser.state is State.OPEN:
             (answer,) = parser.events_received()
             assert isinstance(answer, Response) and self._request is not None
@@ -329,7 +328,7 @@ class _Wire(asyncio.BufferedProtocol):
             close = parser.close_exc
             self._sink.closed(Ending(close.rcvd, close.sent, close.rcvd_then_sent, exc))
         else:
-            self._check_answer(lost=True)
+            self._check_answer()
 
     # Writing
 
@@ -386,13 +385,13 @@ class _Wire(asyncio.BufferedProtocol):
         self._sink.resume_writing()
 
 
-def _handshake_error(exc: Exception, lost: bool) -> HandshakeError:
+def _handshake_error(exc: Exception) -> HandshakeError:
     error: HandshakeError
     match exc:
         case InvalidStatus():
             error = HandshakeRejected(exc.response.status_code, exc.response)
         case InvalidMessage():
-            error = HandshakeError(CLOSED_EARLY if lost else NOT_WEBSOCKET)
+            error = HandshakeError(NO_ANSWER)
         case SecurityError():
             error = HandshakeError(TOO_LONG)
         case InvalidHeader():

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from locust_ws_async.client import ENGINES
+from tests.support import DemoServerProcess, demo_server_process
+
+from .helpers import Bench
+
+
+@pytest.fixture(scope="session")
+def demo() -> Iterator[DemoServerProcess]:
+    """The demo server, in a process of its own."""
+    with demo_server_process() as server:
+        yield server
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    """Each engine in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def bench(engine: str, demo: DemoServerProcess) -> Bench:
+    """Makes clients on this engine for the demo server, and keeps what they report."""
+    return Bench(engine, demo.url)

@@ -1,0 +1,201 @@
+"""close() is bounded in every state, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from websockets.protocol import State
+
+from locust_ws_async.exceptions import ConnectionClosedError
+
+from .helpers import Bench, eventually, frame, raw_server, run, until_eof
+
+
+def test_the_server_sees_a_normal_close(bench: Bench) -> None:
+    async def main() -> None:
+        async def expect_close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            head = await reader.readexactly(2)
+            assert head[0] == 0x88
+            mask = await reader.readexactly(4)
+            payload = await reader.readexactly(head[1] & 0x7F)
+            closes.append(bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload)))
+            writer.write(frame(8, closes[-1]))
+
+        closes: list[bytes] = []
+        async with raw_server(expect_close) as url:
+            connection = await bench.client().connect(url)
+            await connection.close(4000, "done")
+            await connection.close()
+            async with bench.client().connect(url):
+                pass
+            with pytest.raises(RuntimeError, match="tester's own"):
+                async with bench.client().connect(url):
+                    raise RuntimeError("tester's own")
+        assert closes == [b"\x0f\xa0done", b"\x03\xe8", b"\x03\xe8"]
+
+    run(main())
+    assert not bench.failures()
+
+
+@pytest.mark.parametrize("path", ["/silent", "/stalled"])
+def test_a_server_that_does_not_answer(bench: Bench, path: str) -> None:
+    async def main() -> None:
+        connection = await bench.client().connect(path, close_timeout=0.05)
+        await connection.close()
+        assert connection.state is State.CLOSED
+
+    run(main())
+    text = "connection closed by this side, which the server did not answer with a close frame"
+    assert bench.failures() == {"WS SESSION": f"ConnectionClosedError({text!r})"}
+
+
+def test_a_server_that_closes_tcp_without_a_close_frame(bench: Bench) -> None:
+    async def main() -> None:
+        async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(1)
+
+        async with raw_server(hang_up) as url:
+            connection = await bench.client().connect(url)
+            await connection.close()
+            assert connection.close_code == 1006
+
+    run(main())
+    assert not bench.failures()
+
+
+def test_a_server_that_answers_but_keeps_tcp_open(bench: Bench) -> None:
+    async def main() -> None:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(1)
+            writer.write(frame(8, b"\x03\xe8"))
+            await until_eof(reader, writer)
+
+        async with raw_server(answer) as url:
+            connection = await bench.client().connect(url, close_timeout=0.05)
+            await connection.close()
+            assert connection.close_code == 1000
+
+    run(main())
+    assert not bench.failures()
+
+
+def test_a_server_that_closes_but_keeps_tcp_open(bench: Bench) -> None:
+    async def main() -> None:
+        async def close_and_stay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(frame(8, b"\x03\xe8"))
+            await until_eof(reader, writer)
+
+        async with raw_server(close_and_stay) as url:
+            connection = await bench.client().connect(url, close_timeout=0.05)
+            await connection.wait_closed()
+
+    run(main())
+    assert not bench.failures()
+
+
+def test_a_writer_that_is_blocked(bench: Bench) -> None:
+    """The close frame waits behind megabytes that the server does not read."""
+
+    async def main() -> None:
+        connection = await bench.client().connect("/stalled", close_timeout=0.05)
+
+        async def flood() -> None:
+            while True:
+                await connection.send(b"x" * 1_000_000)
+
+        flooding = asyncio.create_task(flood())
+        await eventually(lambda: connection._drainers)
+        await connection.close()
+        with pytest.raises(ConnectionClosedError):
+            await flooding
+
+    run(main())
+    assert bench.rows[-1].type in ("WS SEND", "WS SESSION")
+    assert set(bench.failures()) == {"WS SEND", "WS SESSION"}
+
+
+def test_messages_go_on_while_closing(bench: Bench) -> None:
+    async def main() -> None:
+        async def send_more(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readexactly(8)  # the close frame
+            writer.write(frame(1, b"late") + frame(9, b"") + frame(8, b"\x03\xe8"))
+
+        async with raw_server(send_more) as url:
+            connection = await bench.client().connect(url)
+            await connection.close()
+            assert [message async for message in connection] == ["late"]
+
+    run(main())
+    assert not bench.failures()
+
+
+def test_a_wait_that_this_side_ends_is_not_reported(bench: Bench) -> None:
+    async def main() -> None:
+        connection = await bench.client().connect("/sink")
+
+        async def iterate() -> None:
+            async for _ in connection:
+                pass
+
+        iterating = asyncio.create_task(iterate())
+        await asyncio.sleep(0)
+        await connection.close()
+        await iterating
+
+    run(main())
+    assert bench.types() == ["WS CONNECT", "WS SESSION"]
+
+
+def test_cancelling_close_closes_all_the_same(bench: Bench) -> None:
+    async def main() -> None:
+        connection = await bench.client().connect("/silent", close_timeout=0.1)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await connection.close()
+        assert connection.state is State.CLOSING
+        await connection.wait_closed()
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"), [(1005.5, ""), (1004, ""), (1006, ""), (999, ""), (5000, ""), (1000, "é" * 62)]
+)
+def test_what_cannot_be_sent(bench: Bench, code: int, reason: str) -> None:
+    async def main() -> None:
+        async with bench.client().connect("/echo") as connection:
+            with pytest.raises(ValueError, match="close"):
+                await connection.close(code, reason)
+            assert connection.state is State.OPEN
+
+    run(main())
+
+
+def test_aclose_closes_all_at_once(bench: Bench) -> None:
+    async def main() -> None:
+        client = bench.client()
+        connections = [await client.connect(path) for path in ["/silent"] * 20 + ["/echo"] * 20]
+        assert client.connections == set(connections)
+        started = time.monotonic()
+        await client.aclose(timeout=0.1)
+        elapsed = time.monotonic() - started
+        assert elapsed < 20 * 0.1, "they were closed one after the other"
+        assert client.connections == set()
+        assert [connection.close_code for connection in connections] == [1006] * 20 + [1000] * 20
+        await client.aclose()
+
+    run(main())
+
+
+def test_aclose_shortens_a_close_under_way(bench: Bench) -> None:
+    async def main() -> None:
+        client = bench.client()
+        connection = await client.connect("/silent", close_timeout=1000)
+        closing = asyncio.create_task(connection.close())
+        await asyncio.sleep(0)
+        await client.aclose(timeout=0.05)
+        await closing
+
+    run(main())
