@@ -15,9 +15,9 @@ client reports what it does as Locust requests. The layers, of which each import
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .users import AsyncUser
+    from .users import AsyncUser, AsyncWebSocketUser
 
-__all__ = ["AsyncUser"]
+__all__ = ["AsyncUser", "AsyncWebSocketUser"]
 
 
 def __getattr__(name: str) -> Any:

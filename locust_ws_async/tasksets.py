@@ -88,7 +88,7 @@ def _synchronous(task: Any, taskset: TaskSet, host: LoopHost) -> Callable[[Any],
     """*task*, a function, a method bound to *taskset* or a nested task set, as a plain function of the task's owner."""
     if inspect.isclass(task):
         nested: Any = task
-        return lambda parent: adopt(nested(parent), host).run()
+        return lambda parent: adopt(nested(parent), host).run()  # type: ignore[no-untyped-call] # Locust's is untyped
     if getattr(task, "__self__", None) is taskset:
         return lambda owner: call(host, task)
     return lambda owner: call(host, task, owner)

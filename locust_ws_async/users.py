@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Collection, Generator, Iterable, Mapping, Sequence
+from dataclasses import fields
+from ssl import SSLContext
 from time import perf_counter, time
 from typing import Any, TypeVar
 
+from gevent.monkey import get_original
 from locust import TaskSet, User
 from locust.env import Environment
 from locust.exception import InterruptTaskSet, RescheduleTask, RescheduleTaskImmediately, StopTest, StopUser
+from locust.user.task import LOCUST_STATE_STOPPING
 
 from .bridge import LoopHost
+from .client import ALL_ROWS, Backoff, ConnectOptions, WebSocketClient
+from .exceptions import ConnectError
 from .reporting import reporter
 from .tasksets import adopt, call, refuse_generators, refuse_unawaited
 
-__all__ = ["AsyncUser"]
+__all__ = ["AsyncUser", "AsyncWebSocketUser"]
 
 T = TypeVar("T")
+
+_DEFAULTS = ConnectOptions()
+_SETTINGS = [field.name for field in fields(ConnectOptions)]
 
 # What Locust's task sets understand, wherever in the user's loop it is raised (locust/event.py:45).
 _CONTROL_FLOW = (StopUser, StopTest, RescheduleTask, RescheduleTaskImmediately, InterruptTaskSet)
@@ -78,13 +86,19 @@ class AsyncUser(User):
 
     def run(self) -> None:  # type: ignore[misc] # @final for type checkers only: Locust's PytestUser overrides it too
         """Run the user to its end, then close its loop."""
-        hooked: Any = self
-        hooked.on_start = functools.partial(call, self._loop_host, self.on_start)
-        hooked.on_stop = functools.partial(call, self._loop_host, self.on_stop)
+        self._on_start, self._on_stop = self.on_start, self.on_stop
+        hooked: Any = self  # what Locust calls is synchronous
+        hooked.on_start, hooked.on_stop = self._start, self._stop
         try:
             super().run()  # type: ignore[no-untyped-call] # Locust's has no types
         finally:
             self._close()
+
+    def _start(self) -> None:
+        call(self._loop_host, self._on_start)
+
+    def _stop(self) -> None:
+        call(self._loop_host, self._on_stop)
 
     def _close(self) -> None:
         self._loop_host.close()
@@ -96,6 +110,107 @@ class AsyncUser(User):
     @_taskset_instance.setter
     def _taskset_instance(self, taskset: TaskSet | None) -> None:
         self._root_taskset = None if taskset is None else adopt(taskset, self._loop_host)
+
+
+class AsyncWebSocketUser(AsyncUser):
+    """An ``AsyncUser`` with a WebSocket client, ``self.ws``, that reports what it does.
+
+    ::
+
+        class ChatUser(AsyncWebSocketUser):
+            host = "wss://chat.example"
+
+            @task
+            async def talk(self):
+                async with self.ws.connect("/room") as room:
+                    await room.send("hello")
+                    print(await room.recv())
+
+    ``self.client`` is the same object, unless another base class gives a client (``HttpUser``, ``FastHttpUser``; in
+    either order). The settings below are the defaults of ``self.ws.connect(...)``, which takes each of them as a
+    keyword; :class:`~locust_ws_async.client.ConnectOptions` tells more about them. Connections belong to the user, not
+    to the task that made them; those that are open when the user stops are closed with code 1000.
+    """
+
+    abstract = True
+
+    engine: str = "websockets"
+    """The library that moves the frames: ``"websockets"``, or ``"picows"`` for more load from each core."""
+
+    reported: Collection[str] = ALL_ROWS
+    """The row types to report; every row counts into Locust's Aggregated. E.g. ``{"WS CONNECT", "WS REQUEST"}``."""
+
+    connect_backoff: Backoff | None = Backoff()
+    """After a failed connect the user's next one waits this long first, and an ``on_start`` that could not connect is
+    called again: Locust would otherwise end the user for good (locust/user/users.py:160). None for neither."""
+
+    headers: Mapping[str, str] | Iterable[tuple[str, str]] = _DEFAULTS.headers
+    """Extra headers of the opening handshake."""
+
+    subprotocols: Sequence[str] = _DEFAULTS.subprotocols
+    """Subprotocols to offer, the preferred one first."""
+
+    ssl: SSLContext | None = _DEFAULTS.ssl
+    """The TLS context for ``wss``; None for one with the system's authorities, shared by all users of the process."""
+
+    compression: str | None = _DEFAULTS.compression
+    """``"deflate"`` offers permessage-deflate (RFC 7692)."""
+
+    max_size: int | None = _DEFAULTS.max_size
+    """Bytes: a longer message ends the connection with 1009."""
+
+    max_queue: int | None = _DEFAULTS.max_queue
+    """Messages that may wait to be received; then reading pauses."""
+
+    open_timeout: float | None = _DEFAULTS.open_timeout
+    """Seconds for name lookup, TCP, TLS and handshake together."""
+
+    close_timeout: float = _DEFAULTS.close_timeout
+    """Seconds that a close waits for the server before it cuts the connection."""
+
+    ping_interval: float | None = _DEFAULTS.ping_interval
+    """Seconds between pings that the client sends by itself; None for none."""
+
+    ping_timeout: float | None = _DEFAULTS.ping_timeout
+    """Seconds that a peer has to answer a ping."""
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        self.ws = WebSocketClient(
+            base_url=self.host,
+            report=self._report,
+            options=ConnectOptions(**{setting: getattr(self, setting) for setting in _SETTINGS}),
+            engine=self.engine,
+            reported=frozenset(self.reported),
+            connect_backoff=self.connect_backoff,
+            escalate=self._loop_host.carry,
+            # gevent's sockets are made for blocking calls; under an event loop they only cost memory and time.
+            new_socket=get_original("socket", "socket"),
+        )
+        if not hasattr(self, "client"):
+            self.client: Any = self.ws
+
+    def _start(self) -> None:
+        while True:
+            try:
+                super()._start()
+            except ConnectError as exc:
+                if self.connect_backoff is None:
+                    raise
+                # As Locust reports an exception in a task (locust/user/task.py:388).
+                self.environment.events.user_error.fire(user_instance=self, exception=exc, tb=exc.__traceback__)
+                if self._state == LOCUST_STATE_STOPPING:
+                    raise StopUser() from exc
+            else:
+                return
+
+    def _close(self) -> None:
+        try:
+            if self.ws.connections:
+                self._loop_host.run(self.ws.aclose())
+        finally:
+            self.ws.abort()
+            super()._close()
 
 
 class _Nothing:

@@ -107,6 +107,11 @@ class LoopHost:
         finally:
             timer.cancel()
 
+    def carry(self, exc: BaseException) -> None:
+        """Raise *exc* from the :meth:`run`, :meth:`call` or :meth:`sleep` under way. For callbacks of the loop."""
+        if self._loop is not None:
+            self._loop.carry(exc)
+
     def close(self) -> None:
         """Cancel what still runs in the loop, for at most `cancel_timeout` seconds, and close it. Idempotent."""
         loop = self._loop

@@ -78,10 +78,10 @@ def check_options(options: ConnectOptions) -> None:
 async def open_wire(target: Target, sock: socket.socket, options: ConnectOptions, sink: Sink) -> None:
     """See :class:`~.base.Engine`."""
 
-    # A coroutine, because picows tests what a plain function returns against socket.socket, which under gevent is
-    # another class than the one that the socket may have.
-    async def connected_socket(url: picows.WSParsedURL) -> socket.socket:
-        return sock
+    if not isinstance(sock, socket.socket):
+        # picows and aiofastnet insist on this class, which gevent replaces.
+        sock = socket.socket(fileno=sock.detach())
+        sock.setblocking(False)
 
     def new_listener(request: picows.WSUpgradeRequest, response: picows.WSUpgradeResponse) -> _Wire:
         return _Wire(options, sink, _agreed_subprotocol(response, options.subprotocols))
@@ -95,7 +95,7 @@ async def open_wire(target: Target, sock: socket.socket, options: ConnectOptions
             new_listener,
             target.url,
             ssl_context=target.ssl,
-            socket_factory=connected_socket,
+            socket_factory=lambda url: sock,
             websocket_handshake_timeout=None,
             logger_name=cast(Any, _logger),  # any object with a logger's methods will do
             enable_auto_pong=False,
