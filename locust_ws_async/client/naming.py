@@ -30,6 +30,8 @@ def join_url(base_url: str | None, path_or_url: str) -> str:
         )
     elif not _SCHEME.match(base_url):
         raise ValueError(f"the host {base_url!r} needs a scheme: ws://, wss://, http:// or https://")
+    elif not urlsplit(base_url).hostname:
+        raise ValueError(f"no host name in {base_url!r}")
     else:
         base = base_url.rstrip("/")
         url = base if not path_or_url else base + ("" if path_or_url[0] in "/?" else "/") + path_or_url
@@ -41,8 +43,8 @@ def join_url(base_url: str | None, path_or_url: str) -> str:
         raise ValueError(f"cannot connect to {scheme}://: use ws://, wss://, http:// or https://") from None
     url = f"{scheme}://{rest}"
     parts = urlsplit(url)
-    if not parts.hostname:
-        raise ValueError(f"no host name in {url!r}")
+    if not parts.hostname or parts.port == 0:  # reading the port checks it
+        raise ValueError(f"no host name, or no valid port, in {url!r}")
     if parts.fragment:
         raise ValueError(f"{url!r} has a fragment (#...), which a WebSocket URL must not have (RFC 6455 section 3)")
     return url

@@ -1,0 +1,159 @@
+"""Options, names, URLs, engines, backoff: what is checked before anything connects."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from locust_ws_async.client import Backoff, ConnectOptions, WebSocketClient
+from locust_ws_async.client.naming import join_url, row_name
+
+from .helpers import Bench
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"open_timeout": 0}, "open_timeout must be greater than 0"),
+        ({"open_timeout": "3"}, "open_timeout must be a number of seconds or None, not '3'"),
+        ({"close_timeout": None}, "close_timeout must be a number of seconds"),
+        ({"close_timeout": -1}, "close_timeout must be greater than 0"),
+        ({"ping_interval": True}, "ping_interval must be a number of seconds or None, not True"),
+        ({"ping_timeout": 0}, "ping_timeout must be greater than 0"),
+        ({"max_size": 1.5}, "max_size must be an int or None, not 1.5"),
+        ({"max_queue": 0}, "max_queue must be greater than 0"),
+        ({"compression": "gzip"}, "compression must be \"deflate\" or None, not 'gzip'"),
+        ({"subprotocols": "chat"}, r"subprotocols must be a sequence of names: \['chat'\], not a string"),
+        ({"headers": {"a": 1}}, "headers must be a mapping of str to str, or pairs of them"),
+        ({"headers": ["ab"]}, "headers must be a mapping of str to str, or pairs of them"),
+        ({"headers": {"a": "b\r\nc: d"}}, "headers: 'a' contains a line break"),
+        ({"ssl": True}, "ssl must be an ssl.SSLContext or None, not True"),
+        ({"open_timout": 1}, "unknown option 'open_timout'; there are: close_timeout, compression"),
+    ],
+)
+def test_a_wrong_option_is_named_at_once(bench: Bench, options: dict[str, Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        bench.client().connect("/echo", **options)
+
+
+def test_what_the_fast_engine_cannot_do_is_refused() -> None:
+    client = WebSocketClient(base_url="ws://h", report=lambda *row: None, engine="picows")
+    with pytest.raises(ValueError, match='"picows" has no compression: set compression=None'):
+        client.connect("/", compression="deflate")
+    with pytest.raises(ValueError, match='"picows" has no compression'):
+        WebSocketClient(
+            base_url=None,
+            report=lambda *row: None,
+            engine="picows",
+            options=ConnectOptions(compression="deflate"),
+        )
+
+
+def test_an_unknown_engine() -> None:
+    with pytest.raises(ValueError, match="unknown engine 'fast'; there are: websockets, picows"):
+        WebSocketClient(base_url=None, report=lambda *row: None, engine="fast")
+
+
+def test_an_engine_whose_library_is_missing() -> None:
+    program = (
+        "import sys; sys.modules['picows'] = None\n"
+        "from locust_ws_async.client import WebSocketClient\n"
+        "WebSocketClient(base_url=None, report=print)\n"
+        "WebSocketClient(base_url=None, report=print, engine='picows')\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert 'needs the package picows: pip install "locust-ws-async[fast]"' in result.stderr.splitlines()[-1]
+
+
+def test_the_default_engine_does_not_import_the_other() -> None:
+    program = "import sys, locust_ws_async.client as c; c.WebSocketClient(base_url=None, report=print)\n"
+    program += "assert not {'picows', 'gevent', 'locust'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", program], timeout=60, check=True)
+
+
+def test_options_can_be_shared() -> None:
+    options = ConnectOptions(headers={"a": "1"}, subprotocols=("x",), ssl=ssl.create_default_context())
+    assert options.replace({}) is options
+    changed = options.replace({"headers": [("a", "1"), ("a", "2")], "max_size": None})
+    assert changed.headers == (("a", "1"), ("a", "2")) and changed.max_size is None
+    assert changed.ssl is options.ssl and options.max_size == 2**20
+
+
+@pytest.mark.parametrize(
+    ("base", "path", "url"),
+    [
+        ("ws://h:1", "/a?b=c", "ws://h:1/a?b=c"),
+        ("http://h", "a", "ws://h/a"),
+        ("https://h/", "/a", "wss://h/a"),
+        ("wss://h/base/", "/a", "wss://h/base/a"),
+        ("wss://h/base", "", "wss://h/base"),
+        ("wss://h", "?q=1", "wss://h?q=1"),
+        ("HTTP://h", "/", "ws://h/"),
+        (None, "ws://h/a", "ws://h/a"),
+        ("ws://other", "https://h/a", "wss://h/a"),
+        ("ws://[::1]:80", "/a", "ws://[::1]:80/a"),
+    ],
+)
+def test_urls(base: str | None, path: str, url: str) -> None:
+    assert join_url(base, path) == url
+
+
+@pytest.mark.parametrize(
+    ("base", "path", "message"),
+    [
+        (None, "/a", r"connect\('/a'\) needs a host: set `host = "),
+        ("", "/a", "needs a host"),
+        ("example.com", "/a", "the host 'example.com' needs a scheme"),
+        ("ftp://h", "/a", "cannot connect to ftp://: use ws://"),
+        ("ws://h", "/a#b", "has a fragment"),
+        ("ws://", "/a", "no host name in"),
+        ("ws://h:99999", "/", "[Pp]ort"),
+    ],
+)
+def test_urls_that_cannot_be(bench: Bench, base: str | None, path: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        bench.client(base_url=base).connect(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("/a/b?token=1", "/a/b"), ("ws://h/a?x", "/a"), ("ws://h", "/"), ("", "/"), ("?q", "/"), ("a/b", "a/b")],
+)
+def test_default_names(path: str, name: str) -> None:
+    assert row_name(path) == name
+
+
+@given(st.floats(0, 10), st.floats(10, 100), st.floats(1, 5), st.floats(0, 1), st.integers(1, 10_000))
+def test_delays_stay_within_their_bounds(
+    initial: float, maximum: float, factor: float, jitter: float, failures: int
+) -> None:
+    delay = Backoff(initial, maximum, factor, jitter).delay(failures)
+    assert initial * (1 - jitter) <= delay <= maximum
+
+
+def test_delays_grow() -> None:
+    backoff = Backoff(initial=1, maximum=30, factor=2, jitter=0)
+    assert [backoff.delay(failures) for failures in range(1, 8)] == [1, 2, 4, 8, 16, 30, 30]
+    assert not backoff.exhausted(10**6)
+    assert [Backoff(attempts=2).exhausted(failures) for failures in (1, 2, 3)] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"initial": -1}, "initial must be 0 seconds or more"),
+        ({"initial": 2, "maximum": 1}, r"maximum must be at least initial \(2 s\)"),
+        ({"factor": 0.5}, "factor must be 1 or more"),
+        ({"jitter": 2}, "jitter must be between 0 and 1"),
+        ({"attempts": 0}, "attempts must be 1 or more"),
+    ],
+)
+def test_a_wrong_backoff(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Backoff(**arguments)
