@@ -19,7 +19,7 @@ restart_statistics_on_signal()
 class EchoUser(AsyncWebSocketUser):
     engine = "picows"
     compression = None
-    ssl_context = workload.ssl_context
+    ssl = workload.ssl_context
     ping_interval = None
 
     @task

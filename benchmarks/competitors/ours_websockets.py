@@ -20,7 +20,7 @@ restart_statistics_on_signal()
 class EchoUser(AsyncWebSocketUser):
     engine = "websockets"
     compression = workload.compression
-    ssl_context = workload.ssl_context
+    ssl = workload.ssl_context
     ping_interval = None
 
     @task
