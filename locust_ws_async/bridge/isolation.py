@@ -8,8 +8,9 @@ asyncio stores three things per OS thread, and greenlets share their thread:
 
 The rules of this file:
 
-1. While a loop's callbacks run, all three belong to that loop. While its greenlet is away, none of them is left
-   behind: other greenlets see no running loop unless they host one themselves.
+1. While a loop's callbacks run, all three belong to that loop. While its greenlet is away, other greenlets see no
+   running loop and no current task unless they host a loop themselves. (The hooks stay: only code that iterates
+   asynchronous generators without any loop would notice, and clearing them would cost as much as the rest together.)
 2. A loop that parks on the hub goes away on purpose: its selector calls :meth:`Isolation.leave` and
    :meth:`Isolation.enter` around the switch. No task is current at that point.
 3. A coroutine that *blocks* through gevent (``time.sleep``, ``requests``, a lock) does not know about us. gevent's
@@ -57,15 +58,20 @@ class Isolation:
 
     __slots__ = ("_blocked", "_finalizer", "_firstiter", "_loop", "_task")
 
-    def __init__(self, loop: asyncio.BaseEventLoop, hub: Hub) -> None:
-        self._loop = loop
-        self._firstiter = loop._asyncgen_firstiter_hook
-        self._finalizer = loop._asyncgen_finalizer_hook
+    _loop: asyncio.BaseEventLoop
+
+    def __init__(self, hub: Hub) -> None:
         self._task: asyncio.Task[Any] | None = None
         blocked = _blocked_by_hub.get(hub)
         if blocked is None:
             blocked = _blocked_by_hub[hub] = _BlockedGreenlets()
         self._blocked = blocked
+
+    def isolate(self, loop: asyncio.BaseEventLoop) -> None:
+        """Take charge of *loop*; called once."""
+        self._loop = loop
+        self._firstiter = loop._asyncgen_firstiter_hook
+        self._finalizer = loop._asyncgen_finalizer_hook
 
     def enter(self) -> None:
         """The loop's greenlet is back: its loop is the running one again."""
@@ -75,7 +81,6 @@ class Isolation:
     def leave(self) -> None:
         """The loop's greenlet goes away: no loop is running in this thread."""
         _set_running_loop(None)
-        _set_asyncgen_hooks(None, None)
 
     def switch_out(self) -> None:
         """Called by gevent's hub in the loop's greenlet, just before it blocks (gevent/_greenlet_primitives.py)."""

@@ -17,10 +17,11 @@ import greenlet
 from gevent.hub import Hub, get_hub
 
 from .executor import GreenletExecutor
-from .isolation import Isolation
-from .selector import HubSelector
+from .selector import READ, WRITE, HubSelector
 
 __all__ = ["GreenletEventLoop"]
+
+_MANY_CANCELLED_TIMERS = 100  # so many asyncio leaves in its heap (asyncio/base_events.py)
 
 
 class GreenletEventLoop(asyncio.SelectorEventLoop):
@@ -50,7 +51,7 @@ class GreenletEventLoop(asyncio.SelectorEventLoop):
         """The loop's unfinished tasks. Kept here since ``asyncio.all_tasks()`` walks those of every loop."""
         self._selector: HubSelector
         super().__init__(HubSelector(hub))
-        self._isolation = self._selector.isolation = Isolation(self, hub)
+        self._selector.isolation.isolate(self)
 
     # Running
 
@@ -62,7 +63,7 @@ class GreenletEventLoop(asyncio.SelectorEventLoop):
         # asyncio.BaseEventLoop checks too, but Python 3.13.0 does so where a refusal spoils the state of a running loop.
         self._check_closed()
         self._check_running()
-        current.switch_out = self._isolation.switch_out
+        current.switch_out = self._selector.isolation.switch_out
         try:
             super().run_forever()
         finally:
@@ -78,11 +79,48 @@ class GreenletEventLoop(asyncio.SelectorEventLoop):
             self._greenlet_executor.shutdown(wait=False, cancel_futures=True)
             self._greenlet_executor = None
 
+    def _run_once(self) -> None:
+        """asyncio's pass over the loop, with a short cut in front for the common case.
+
+        The common case: nothing is ready, so the greenlet parks, and a descriptor wakes it. Its reader or writer is
+        called at once, and what that made ready runs in the same pass, without a look at the clock or at the other
+        descriptors in between: a message that arrives and the answer to it are one pass. In all other cases, and
+        whenever the timers need attention, asyncio's own code runs.
+        """
+        ready, scheduled, selector = self._ready, self._scheduled, self._selector
+        popleft, park, keys, seen = ready.popleft, selector.park, selector.keys, selector.seen
+        while not (ready or seen or self._stopping or self._debug):
+            if scheduled and (
+                self._timer_cancelled_count > _MANY_CANCELLED_TIMERS or not selector.armed(scheduled[0]._when)
+            ):
+                break
+            woken = park()
+            if woken is None:
+                break
+            fd, mask = woken
+            reader, writer = keys[fd].data
+            if mask & READ and reader is not None and not reader._cancelled:
+                reader._run()
+            if mask & WRITE and writer is not None and not writer._cancelled:
+                writer._run()
+            for _ in range(len(ready)):
+                handle = popleft()
+                if not handle._cancelled:
+                    handle._run()
+            if self._stopping:
+                return
+        super()._run_once()
+
     # Waking up
 
     def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
-        handle = super().call_soon(callback, *args, context=context)
-        self._selector.wake()
+        if self._debug or self._closed:
+            handle = super().call_soon(callback, *args, context=context)
+        else:
+            handle = events.Handle(callback, args, self, context)
+            self._ready.append(handle)
+        if self._selector.parked is not None:
+            self._selector.wake()
         return handle
 
     def call_at(self, when: float, callback: Any, *args: Any, context: Context | None = None) -> asyncio.TimerHandle:

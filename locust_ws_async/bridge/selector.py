@@ -30,12 +30,13 @@ from gevent.monkey import get_original
 
 from .isolation import Isolation
 
-__all__ = ["HubSelector"]
+__all__ = ["READ", "WRITE", "HubSelector"]
 
 HUB_TURN = 8
 
-_READ, _WRITE = 1, 2  # libev's and libuv's masks, the same in both
-_park = greenlet.greenlet.switch  # hub.switch() without its call of switch_out: here we leave by ourselves
+READ, WRITE = 1, 2  # libev's and libuv's masks, the same in both
+
+_switch = greenlet.greenlet.switch  # hub.switch() would also call switch_out: here we leave by ourselves
 _get_ident = get_original("threading", "get_ident")
 
 try:
@@ -58,14 +59,16 @@ class HubSelector(selectors._BaseSelectorImpl):  # type: ignore[misc, name-defin
 
     def __init__(self, hub: Hub) -> None:
         super().__init__()
+        self.keys = self._fd_to_key
         self._hub = hub
         self._hub_loop = hub.loop
         self._thread_id = _get_ident()
-        self.isolation: Isolation | None = None
+        self.isolation = Isolation(hub)
         self._watchers: dict[int, Any] = {}
-        self._parked: greenlet.greenlet | None = None
-        # Readiness that was seen but not yet returned, by descriptor; its watchers are stopped until it is.
-        self._seen: dict[int, int] = {}
+        self.parked: greenlet.greenlet | None = None
+        """The greenlet that waits in ``select()``."""
+        self.seen: dict[int, int] = {}
+        """Readiness that was seen while the greenlet was busy elsewhere, by descriptor; those watchers are stopped."""
         self._waking = False
         self._timer: Any = None
         self._timer_at = 0.0  # monotonic; 0.0 while the timer is not armed
@@ -76,7 +79,7 @@ class HubSelector(selectors._BaseSelectorImpl):  # type: ignore[misc, name-defin
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
         key: SelectorKey = super().register(fileobj, events, data)
-        mask = (_READ if events & EVENT_READ else 0) | (_WRITE if events & EVENT_WRITE else 0)
+        mask = (READ if events & EVENT_READ else 0) | (WRITE if events & EVENT_WRITE else 0)
         try:
             watcher = self._hub_loop.io(key.fd, mask)
             watcher.start(self._on_io, key.fd, pass_events=True)
@@ -95,7 +98,7 @@ class HubSelector(selectors._BaseSelectorImpl):  # type: ignore[misc, name-defin
         watcher = self._watchers.pop(key.fd)
         watcher.stop()
         watcher.close()
-        self._seen.pop(key.fd, None)
+        self.seen.pop(key.fd, None)
         if self._poll is not None:
             self._poll.unregister(key.fd)
         return key
@@ -105,7 +108,7 @@ class HubSelector(selectors._BaseSelectorImpl):  # type: ignore[misc, name-defin
             watcher.stop()
             watcher.close()
         self._watchers.clear()
-        self._seen.clear()
+        self.seen.clear()
         if self._timer is not None:
             self._timer.stop()
             self._timer.close()
@@ -120,21 +123,41 @@ class HubSelector(selectors._BaseSelectorImpl):  # type: ignore[misc, name-defin
 
         None waits for ever; 0 or less polls. Returns ``[(key, events), ...]``, empty after a timeout or a wake.
         """
-        if self._seen:
-            pass
-        elif timeout is None or timeout > 0:
-            self._polls_in_a_row = 0
-            self._wait(timeout)
-        else:
-            self._polls_in_a_row += 1
-            if self._polls_in_a_row % HUB_TURN and _poll_class is not None:
-                return self._ask_kernel()
-            self._let_hub_run()
-        return self._collect() if self._seen else []
+        if self.seen:
+            return self._take_seen()
+        if timeout is None or timeout > 0:
+            if timeout is not None:
+                deadline = monotonic() + timeout
+                if not self.armed(deadline):
+                    self._arm(deadline, timeout)
+            return self._ready(self.park())
+        self._polls_in_a_row += 1
+        if self._polls_in_a_row % HUB_TURN and _poll_class is not None:
+            return self._ask_kernel()
+        return self._let_hub_run()
+
+    def armed(self, deadline: float) -> bool:
+        """Whether the timer goes off at *deadline* or before."""
+        return 0.0 < self._timer_at <= deadline
+
+    def park(self) -> tuple[int, int] | None:
+        """Park the current greenlet until a descriptor is ready, the timer goes off or :meth:`wake` is called.
+
+        The hot path of ``select()``, for when nothing is in `seen`. Returns a ready descriptor and a mask of `READ` and
+        `WRITE`, or None.
+        """
+        self._polls_in_a_row = 0
+        self.parked = greenlet.getcurrent()
+        self.isolation.leave()
+        try:
+            return _switch(self._hub)  # type: ignore[no-any-return] # what the callbacks below pass to switch()
+        finally:
+            self.parked = None
+            self.isolation.enter()
 
     def wake(self) -> None:
         """End the ``select()`` that is under way, if there is one. For other greenlets of the selector's thread."""
-        if self._parked is not None and not self._waking:
+        if self.parked is not None and not self._waking:
             if _get_ident() != self._thread_id:
                 raise RuntimeError(
                     "Non-thread-safe operation: this event loop runs in another thread; use call_soon_threadsafe() "
@@ -147,37 +170,13 @@ class HubSelector(selectors._BaseSelectorImpl):  # type: ignore[misc, name-defin
         """Like :meth:`wake`, from any OS thread or signal handler."""
         self._hub_loop.run_callback_threadsafe(self._on_wake)
 
-    def _wait(self, timeout: float | None) -> None:
-        """Park the current greenlet until something happens; may return early."""
-        if timeout is not None:
-            deadline = monotonic() + timeout
-            if not 0.0 < self._timer_at <= deadline:
-                self._arm(timeout, deadline)
-        self._switch_to_hub()
-
-    def _switch_to_hub(self) -> None:
-        isolation = self.isolation
-        self._parked = greenlet.getcurrent()
-        if isolation is None:
-            try:
-                self._hub.switch()
-            finally:
-                self._parked = None
-        else:
-            isolation.leave()
-            try:
-                _park(self._hub)
-            finally:
-                self._parked = None
-                isolation.enter()
-
-    def _let_hub_run(self) -> None:
+    def _let_hub_run(self) -> list[tuple[SelectorKey, int]]:
         """One turn of the hub, with a poll of every greenlet's descriptors in it."""
         # A zero timer: libev runs a timer of low priority after the io watchers that became ready in the same turn.
         timer = self._hub_loop.timer(0, priority=-2)
         timer.start(self._on_wake)
         try:
-            self._switch_to_hub()
+            return self._ready(self.park())
         finally:
             timer.stop()
             timer.close()
@@ -199,48 +198,51 @@ class HubSelector(selectors._BaseSelectorImpl):  # type: ignore[misc, name-defin
                 ready.append((key, events & key.events))
         return ready
 
-    def _arm(self, timeout: float, deadline: float) -> None:
+    def _arm(self, deadline: float, seconds: float) -> None:
         if self._timer is not None:
             self._timer.stop()
             self._timer.close()
-        self._timer = self._hub_loop.timer(max(timeout, self._hub_loop.approx_timer_resolution))
+        self._timer = self._hub_loop.timer(max(seconds, self._hub_loop.approx_timer_resolution))
         self._timer_at = deadline
         self._timer.start(self._on_timer, update=True)
 
-    def _collect(self) -> list[tuple[SelectorKey, int]]:
-        seen, self._seen = self._seen, {}
+    def _take_seen(self) -> list[tuple[SelectorKey, int]]:
         ready = []
-        for fd, mask in seen.items():
-            watcher = self._watchers[fd]
-            if not watcher.active:
-                watcher.start(self._on_io, fd, pass_events=True)
-            key = self._fd_to_key[fd]
-            events = (EVENT_READ if mask & _READ else 0) | (EVENT_WRITE if mask & _WRITE else 0)
-            if events & key.events:
-                ready.append((key, events & key.events))
+        for fd, mask in self.seen.items():
+            self._watchers[fd].start(self._on_io, fd, pass_events=True)
+            ready += self._ready((fd, mask))
+        self.seen.clear()
         return ready
+
+    def _ready(self, woken: tuple[int, int] | None) -> list[tuple[SelectorKey, int]]:
+        if woken is None:
+            return []
+        fd, mask = woken
+        key = self._fd_to_key[fd]
+        events = (EVENT_READ if mask & READ else 0) | (EVENT_WRITE if mask & WRITE else 0)
+        return [(key, events & key.events)] if events & key.events else []
 
     # Callbacks in the hub
 
     def _on_io(self, mask: int, fd: int) -> None:
         if mask < 0:  # the watcher failed (libuv): let the reader and the writer meet the error
-            mask = _READ | _WRITE
-        self._seen[fd] = self._seen.get(fd, 0) | mask
-        parked = self._parked
+            mask = READ | WRITE
+        parked = self.parked
         if parked is not None:
-            parked.switch()
+            parked.switch((fd, mask))
         else:
+            self.seen[fd] = self.seen.get(fd, 0) | mask
             self._watchers[fd].stop()
 
     def _on_timer(self) -> None:
         self._timer_at = 0.0
-        if self._parked is not None:
-            self._parked.switch()
+        if self.parked is not None:
+            self.parked.switch(None)
 
     def _on_wake(self) -> None:
         self._waking = False
-        if self._parked is not None:
-            self._parked.switch()
+        if self.parked is not None:
+            self.parked.switch(None)
 
 
 def _poll_mask(events: int) -> int:
