@@ -44,13 +44,15 @@ def locustfile() -> Path:
 
 async def run_demo(arguments: argparse.Namespace) -> int:
     """Run Locust as a child of this process, against a server in this process; returns Locust's exit code."""
+    report = Path(REPORT).resolve()
     async with server.DemoServer() as demo_server:
         locust = [sys.executable, "-m", "locust", "-f", str(locustfile()), "--host", demo_server.url]
-        users = ["--users", str(arguments.users), "--spawn-rate", str(max(1, arguments.users / 3))]
+        users = ["--users", str(arguments.users), "--spawn-rate", str(max(1, arguments.users // 3))]
         if arguments.web:
             mode = ["--autostart", "--web-host", "127.0.0.1"]
         else:
-            mode = ["--headless", "--only-summary", "--run-time", arguments.run_time, "--html", REPORT]
+            report.unlink(missing_ok=True)
+            mode = ["--headless", "--only-summary", "--run-time", arguments.run_time, "--html", str(report)]
         child = await asyncio.create_subprocess_exec(*locust, *users, *mode)
 
         def pass_on(number: int) -> None:
@@ -60,8 +62,8 @@ async def run_demo(arguments: argparse.Namespace) -> int:
         with handling_signals(pass_on):
             code = await child.wait()  # after a signal too: Locust then stops its users and prints its table
         print(summary(demo_server.stats()["total"]))
-    if not arguments.web:
-        print(f"Report: {Path(REPORT).resolve()}")
+    if not arguments.web and report.exists():  # Locust writes none when it is terminated
+        print(f"Report: {report}")
     return code
 
 

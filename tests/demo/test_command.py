@@ -1,0 +1,139 @@
+"""``locust-ws-async`` and the locustfiles that come with the project, run as a user runs them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import SCALE, DemoServerProcess, eventually
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-c", "import sys; from locust_ws_async.demo.command import main; sys.exit(main())"]
+TIMEOUT = 60 * SCALE
+
+
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command; Locust prints its table to the standard error, here it is all one output."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=TIMEOUT,
+    )
+
+
+def test_demo_prints_the_table_and_writes_the_report(tmp_path: Path) -> None:
+    result = run("demo", "--users", "4", "--run-time", "4s", cwd=tmp_path)
+    assert result.returncode == 0, result.stdout
+    requests = dict(re.findall(r"^(WS \w+) +cart +(\d+) +0\(0.00%\)", result.stdout, re.MULTILINE))
+    assert requests.keys() == {"WS CONNECT", "WS SEND", "WS RECV", "WS SESSION"}
+    assert requests["WS CONNECT"] == requests["WS SESSION"] == "4"
+    assert f"4 connections (0 closed abnormally), {requests['WS SEND']} messages received" in result.stdout
+    assert "WS RECV" in (tmp_path / "demo-report.html").read_text()
+
+
+def test_the_exit_code_is_that_of_locust(tmp_path: Path) -> None:
+    assert run("demo", "--run-time", "nonsense", cwd=tmp_path).returncode == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without telling it")
+def test_a_terminated_demo_ends_locust_and_still_prints_the_table(tmp_path: Path) -> None:
+    command = [*COMMAND, "demo", "--run-time", "1h"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        while "All users spawned" not in (line := process.stdout.readline()):
+            assert line, "the demo ended by itself"
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 0
+    assert re.search(r"^WS SESSION +cart +10 +0", output, re.MULTILINE)
+    assert "The server counted 10 connections (0 closed abnormally)" in output
+
+
+@contextlib.contextmanager
+def demo_web(cwd: Path) -> Iterator[str]:
+    """``locust-ws-async demo --web`` on a free port; gives the URL of the web UI."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = {**os.environ, "LOCUST_WEB_PORT": str(port)}
+    with (
+        open(cwd / "log", "w") as log,
+        subprocess.Popen([*COMMAND, "demo", "--web"], cwd=cwd, env=environment, stdout=log, stderr=log) as process,
+    ):
+        try:
+            yield f"http://127.0.0.1:{port}/"
+        finally:
+            process.terminate()
+    assert process.returncode == 0, (cwd / "log").read_text()
+
+
+def rows(web_ui: str) -> dict[str, Any]:
+    """The web UI's statistics by request type, once there is a WS RECV row."""
+
+    def stats() -> dict[str, Any] | None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(web_ui + "stats/requests") as response:
+            found = {row["method"]: row for row in json.load(response)["stats"]}
+            return found if "WS RECV" in found else None
+        return None
+
+    return dict(eventually(stats, seconds=30))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without telling it")
+def test_demo_web_opens_the_web_ui(tmp_path: Path) -> None:
+    with demo_web(tmp_path) as web_ui:
+        assert rows(web_ui)["WS CONNECT"]["num_failures"] == 0
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH")
+def test_the_rows_appear_in_a_browser(tmp_path: Path) -> None:
+    quiet = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    quiet += " --disable-component-update --disable-sync --virtual-time-budget=8000"
+    with demo_web(tmp_path) as web_ui:
+        rows(web_ui)
+        command = [str(CHROMIUM), *quiet.split(), f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", web_ui]
+        page = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT).stdout
+    assert {"WS CONNECT", "WS SEND", "WS RECV"} <= set(re.findall(r"WS [A-Z]+", page))
+
+
+@pytest.mark.parametrize("locustfile", ["examples/keepalive.py", "benchmarks/blocking_client.py"])
+def test_locust_and_the_server_count_the_same(server: DemoServerProcess, tmp_path: Path, locustfile: str) -> None:
+    command = f"{ROOT / locustfile} --host {server.url} --headless -u 4 -r 4 --run-time 4s --json-file out".split()
+    result = subprocess.run(
+        [sys.executable, "-m", "locust", "-f", *command], cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT
+    )
+    assert result.returncode == 0, result.stderr
+    # Not --csv: its writer runs once a second, and the rows of the last one may be missing.
+    stats = json.loads((tmp_path / "out.json").read_text())
+    counts = {row["method"]: row["num_requests"] for row in stats}
+    total = server.stats()["total"]
+    assert (total["opened"], total["open"], total["closes"]) == (4, 0, {"1000": 4})
+    assert counts["WS CONNECT"] == 4
+    assert counts["WS SEND"] == total["messages_in"] > 4
+    # A message that was under way when the users were stopped is not received by anybody.
+    assert total["messages_out"] - 4 <= counts["WS RECV"] <= total["messages_out"]
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
+def test_an_example_is_short(example: Path) -> None:
+    assert len(example.read_text().splitlines()) <= 40
