@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import signal
 import sys
 from collections.abc import Sequence
@@ -57,7 +58,8 @@ async def run_demo(arguments: argparse.Namespace) -> int:
 
         def pass_on(number: int) -> None:
             if number != signal.SIGINT:  # a terminal sends Ctrl-C to the child too
-                child.terminate()
+                with contextlib.suppress(ProcessLookupError):
+                    child.terminate()
 
         with handling_signals(pass_on):
             code = await child.wait()  # after a signal too: Locust then stops its users and prints its table

@@ -52,15 +52,19 @@ def test_the_exit_code_is_that_of_locust(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without telling it")
-def test_a_terminated_demo_ends_locust_and_still_prints_the_table(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", ["Ctrl-C", "SIGTERM"])
+def test_a_demo_that_is_ended_still_prints_the_table(tmp_path: Path, by: str) -> None:
     command = [*COMMAND, "demo", "--run-time", "1h"]
     with subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     ) as process:
         assert process.stdout is not None
         while "All users spawned" not in (line := process.stdout.readline()):
             assert line, "the demo ended by itself"
-        process.send_signal(signal.SIGTERM)
+        if by == "Ctrl-C":
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        else:
+            process.terminate()
         output, _ = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0
     assert re.search(r"^WS SESSION +cart +10 +0", output, re.MULTILINE)
