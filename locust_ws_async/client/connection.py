@@ -26,7 +26,7 @@ from ..exceptions import (
     ConnectTimeout,
     PingTimeout,
 )
-from .engines.base import BINARY, TEXT, Ending, Handshake, Wire
+from .engines.base import BINARY, TEXT, Ending, Wire
 from .handshake import handshake_target
 from .heartbeat import Heartbeat
 from .network import connect_error, connect_socket
@@ -75,7 +75,6 @@ class WebSocketConnection:
         "_drainers",
         "_ending",
         "_epoch",
-        "_handshake",
         "_heartbeat",
         "_id",
         "_loop",
@@ -102,7 +101,6 @@ class WebSocketConnection:
     )
 
     _wire: Wire
-    _handshake: Handshake
     _write: Callable[[int, bytes], None]
 
     def __init__(self, client: WebSocketClient, url: str, name: str, options: ConnectOptions) -> None:
@@ -167,17 +165,17 @@ class WebSocketConnection:
     @property
     def request(self) -> Request:
         """The opening handshake as it was sent."""
-        return self._handshake.request
+        return self._wire.request
 
     @property
     def response(self) -> Response:
         """The server's answer to the opening handshake: ``status_code`` and ``headers``."""
-        return self._handshake.response
+        return self._wire.response
 
     @property
     def subprotocol(self) -> str | None:
         """The subprotocol that the server chose."""
-        return self._handshake.subprotocol
+        return self._wire.subprotocol
 
     @property
     def local_address(self) -> Any:
@@ -443,12 +441,11 @@ class WebSocketConnection:
 
     # What the engine tells: the methods of engines.base.Sink. All of them run in the loop's read callback.
 
-    def opened(self, wire: Wire, handshake: Handshake) -> None:
+    def opened(self, wire: Wire) -> None:
         """Called by the engine."""
         self._opened_at = perf_counter()
         self._wire = wire
         self._write = wire.send
-        self._handshake = handshake
         self._state = _OPEN
         self._client.connections.add(self)
         if self._options.ping_interval is not None:

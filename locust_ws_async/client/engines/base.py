@@ -33,7 +33,6 @@ __all__ = [
     "Ending",
     "Engine",
     "Fragments",
-    "Handshake",
     "InvalidFrame",
     "Sink",
     "Target",
@@ -63,15 +62,6 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Handshake:
-    """What the opening handshake said and agreed on, in the data types of ``websockets``."""
-
-    request: Request
-    response: Response
-    subprotocol: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Ending:
     """How a connection ended: the close frames that went either way, and the error of the network, if any."""
 
@@ -85,6 +75,16 @@ class Wire(Protocol):
     """One open connection. Every method acts at once; none waits."""
 
     transport: asyncio.Transport
+
+    subprotocol: str | None
+
+    @property
+    def request(self) -> Request:
+        """The opening handshake as it was sent."""
+
+    @property
+    def response(self) -> Response:
+        """The server's answer to it."""
 
     def send(self, opcode: int, payload: bytes, /) -> None:
         """Write one unfragmented TEXT or BINARY message."""
@@ -105,7 +105,7 @@ class Sink(Protocol):
     ``arrived`` is :func:`time.perf_counter` at the top of that callback. After ``opened`` comes exactly one ``closed``.
     """
 
-    def opened(self, wire: Wire, handshake: Handshake, /) -> None: ...
+    def opened(self, wire: Wire, /) -> None: ...
 
     def message_received(self, message: str | bytes, size: int, arrived: float, /) -> None: ...
 

@@ -31,7 +31,6 @@ from .base import (
     TOO_LONG,
     Ending,
     Fragments,
-    Handshake,
     InvalidFrame,
     Sink,
     Target,
@@ -137,7 +136,7 @@ class _Wire(picows.WSListener):
         self._deliver = sink.message_received
         self._fragments: Fragments | None = None
         self._max_size = options.max_size
-        self._subprotocol = subprotocol
+        self.subprotocol = subprotocol
         self._rcvd: Close | None = None
         self._sent: Close | None = None
         self._rcvd_first: bool | None = None
@@ -147,8 +146,17 @@ class _Wire(picows.WSListener):
         self._picows = transport
         self.transport = transport.underlying_transport
         self.send = transport.send  # takes the same arguments: no call of ours in between
-        handshake = Handshake(_request(transport.request), _response(transport.response), self._subprotocol)
-        self._sink.opened(cast(Any, self), handshake)
+        self._sink.opened(cast(Any, self))
+
+    # Made when asked for: picows keeps its own, and twice the headers would be 3 KiB a connection.
+    @property
+    def request(self) -> Request:
+        request = self._picows.request
+        return Request(request.path.decode(), Headers(request.headers.items()))
+
+    @property
+    def response(self) -> Response:
+        return _response(self._picows.response)
 
     # Reading
 
@@ -265,10 +273,6 @@ def _agreed_subprotocol(response: picows.WSUpgradeResponse, offered: tuple[str, 
     if len(chosen) != 1 or chosen[0] not in offered:
         raise HandshakeError(NOT_OFFERED)
     return chosen[0]
-
-
-def _request(request: picows.WSUpgradeRequest) -> Request:
-    return Request(request.path.decode(), Headers(request.headers.items()))
 
 
 def _response(response: picows.WSUpgradeResponse) -> Response:

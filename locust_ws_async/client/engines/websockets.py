@@ -44,7 +44,6 @@ from .base import (
     TOO_LONG,
     Ending,
     Fragments,
-    Handshake,
     InvalidFrame,
     Sink,
     Target,
@@ -112,16 +111,21 @@ class _Wire(asyncio.BufferedProtocol):
         "_missing",
         "_opened",
         "_parser",
-        "_request",
         "_scanning",
         "_short",
         "_sink",
         "_target",
         "_write",
+        "request",
+        "response",
+        "subprotocol",
         "transport",
     )
 
     transport: asyncio.Transport
+    request: Request
+    response: Response
+    subprotocol: str | None
 
     def __init__(self, target: Target, options: ConnectOptions, sink: Sink) -> None:
         self._target = target
@@ -134,7 +138,6 @@ class _Wire(asyncio.BufferedProtocol):
             subprotocols=[Subprotocol(name) for name in options.subprotocols] or None,
             max_size=options.max_size,
         )
-        self._request: Request | None = None
         self._answered: asyncio.Future[None] | None = None
         self._handshake_error: HandshakeError | None = None
         self._opened = False
@@ -152,7 +155,7 @@ class _Wire(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self._write = self.transport.write
-        request = self._request = self._parser.connect()
+        request = self.request = self._parser.connect()
         for name, value in self._target.headers:
             if name.lower() == "host":
                 del request.headers["Host"]
@@ -196,14 +199,15 @@ class _Wire(asyncio.BufferedProtocol):
             self._handshake_error = _handshake_error(parser.handshake_exc)
         elif parser.state is State.OPEN:
             (answer,) = parser.events_received()
-            assert isinstance(answer, Response) and self._request is not None
+            assert isinstance(answer, Response)
+            self.response = answer
+            self.subprotocol = parser.subprotocol
             self._opened = True
             self._compressed = "Sec-WebSocket-Extensions" in answer.headers
             self._scanning = not self._compressed
             self._carry = b""
             self._align()
-            self._sink.opened(self, Handshake(self._request, answer, parser.subprotocol))
-            self._request = None
+            self._sink.opened(self)
         else:
             return
         if self._answered is not None and not self._answered.done():
