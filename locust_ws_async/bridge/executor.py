@@ -23,7 +23,7 @@ class GreenletExecutor(Executor):
     """Runs each submitted call in a greenlet of its own, started in the hub's next turn."""
 
     def __init__(self) -> None:
-        self._greenlets: dict[Future[Any], Greenlet[..., None]] = {}
+        self._running: dict[Future[Any], Greenlet[..., None]] = {}
         self._closed = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -34,7 +34,7 @@ class GreenletExecutor(Executor):
         if self._closed:
             raise RuntimeError("cannot schedule new calls after shutdown")
         future: Future[T] = Future()
-        self._greenlets[future] = gevent.spawn(self._run, future, fn, args, kwargs)
+        self._running[future] = gevent.spawn(self._run, future, fn, args, kwargs)
         return future
 
     def _run(self, future: Future[Any], fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
@@ -47,13 +47,19 @@ class GreenletExecutor(Executor):
                 else:
                     future.set_result(result)
         finally:
-            self._greenlets.pop(future, None)
+            self._running.pop(future, None)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more calls; *wait* for those that run, *cancel_futures* kills them first."""
+        """Take no more calls; *cancel_futures* cancels those that have not begun, *wait* waits for the others."""
         self._closed = True
-        running = list(self._greenlets.values())
         if cancel_futures:
-            gevent.killall(running, block=False)
+            for future in list(self._running):
+                future.cancel()
         if wait:
-            gevent.joinall(running)
+            gevent.joinall(list(self._running.values()))
+
+    def kill(self) -> None:
+        """Take no more calls and raise ``GreenletExit`` in those that run, in the hub's next turn."""
+        self.shutdown(wait=False, cancel_futures=True)
+        gevent.killall(list(self._running.values()), block=False)
+        self._running.clear()

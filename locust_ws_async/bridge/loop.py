@@ -17,9 +17,13 @@ import greenlet
 from gevent.hub import Hub, get_hub
 
 from .executor import GreenletExecutor
-from .selector import READ, WRITE, HubSelector
+from .selector import READ, WRITE, HubSelector, switch
 
 __all__ = ["GreenletEventLoop"]
+
+new_handle = asyncio.Handle.__new__
+set_asyncgen_hooks = sys.set_asyncgen_hooks
+set_running_loop = events._set_running_loop
 
 _MANY_CANCELLED_TIMERS = 100  # so many asyncio leaves in its heap (asyncio/base_events.py)
 
@@ -86,38 +90,52 @@ class GreenletEventLoop(asyncio.SelectorEventLoop):
         called at once, and what that made ready runs in the same pass, without a look at the clock or at the other
         descriptors in between: a message that arrives and the answer to it are one pass. In all other cases, and
         whenever the timers need attention, asyncio's own code runs.
+
+        This is the hot path: what it needs is in local variables, and parking is ``HubSelector.park()`` written out.
         """
-        ready, scheduled, selector = self._ready, self._scheduled, self._selector
-        popleft, park, keys, seen = ready.popleft, selector.park, selector.keys, selector.seen
-        while not (ready or seen or self._stopping or self._debug):
-            if scheduled and (
-                self._timer_cancelled_count > _MANY_CANCELLED_TIMERS or not selector.armed(scheduled[0]._when)
-            ):
-                break
-            woken = park()
-            if woken is None:
-                break
-            fd, mask = woken
-            reader, writer = keys[fd].data
-            if mask & READ and reader is not None and not reader._cancelled:
-                reader._run()
-            if mask & WRITE and writer is not None and not writer._cancelled:
-                writer._run()
-            for _ in range(len(ready)):
-                handle = popleft()
-                if not handle._cancelled:
-                    handle._run()
-            if self._stopping:
-                return
+        if not self._debug:
+            ready, scheduled, selector = self._ready, self._scheduled, self._selector
+            popleft, keys, seen = ready.popleft, selector.keys, selector.seen
+            hub, current = self._hub, greenlet.getcurrent()
+            asyncgen_hooks = selector.isolation.asyncgen_hooks
+            while not (ready or seen or self._stopping):
+                if scheduled and (
+                    self._timer_cancelled_count > _MANY_CANCELLED_TIMERS or not selector.armed(scheduled[0]._when)
+                ):
+                    break
+                selector.parked = current
+                set_running_loop(None)
+                try:
+                    woken = switch(hub)
+                finally:
+                    selector.parked = None
+                    set_running_loop(self)
+                    set_asyncgen_hooks(*asyncgen_hooks)
+                if woken is None:
+                    break
+                fd, mask = woken
+                reader, writer = keys[fd].data
+                if mask & READ and reader is not None and not reader._cancelled:
+                    reader._run()
+                if mask & WRITE and writer is not None and not writer._cancelled:
+                    writer._run()
+                for _ in range(len(ready)):
+                    handle = popleft()
+                    if not handle._cancelled:
+                        handle._run()
+                if self._stopping:
+                    return
         super()._run_once()
 
     # Waking up
 
     def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
-        if self._debug or self._closed:
+        if context is None or self._debug or self._closed:
             handle = super().call_soon(callback, *args, context=context)
-        else:
-            handle = events.Handle(callback, args, self, context)
+        else:  # every wake-up of a task comes here: Handle.__init__() written out, without its look at the debug mode
+            handle = new_handle(asyncio.Handle)
+            handle._callback, handle._args, handle._loop, handle._context = callback, args, self, context
+            handle._cancelled, handle._repr, handle._source_traceback = False, None, None
             self._ready.append(handle)
         if self._selector.parked is not None:
             self._selector.wake()

@@ -30,13 +30,13 @@ from gevent.monkey import get_original
 
 from .isolation import Isolation
 
-__all__ = ["READ", "WRITE", "HubSelector"]
+__all__ = ["READ", "WRITE", "HubSelector", "switch"]
 
 HUB_TURN = 8
 
 READ, WRITE = 1, 2  # libev's and libuv's masks, the same in both
 
-_switch = greenlet.greenlet.switch  # hub.switch() would also call switch_out: here we leave by ourselves
+switch = greenlet.greenlet.switch  # hub.switch() would also call switch_out: here we leave by ourselves
 _get_ident = get_original("threading", "get_ident")
 
 try:
@@ -150,7 +150,7 @@ class HubSelector(selectors._BaseSelectorImpl):  # type: ignore[misc, name-defin
         self.parked = greenlet.getcurrent()
         self.isolation.leave()
         try:
-            return _switch(self._hub)  # type: ignore[no-any-return] # what the callbacks below pass to switch()
+            return switch(self._hub)  # type: ignore[no-any-return] # what the callbacks below pass to switch()
         finally:
             self.parked = None
             self.isolation.enter()
