@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Collection, Generator, Iterable, Mapping,
 from dataclasses import fields
 from ssl import SSLContext
 from time import perf_counter, time
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from gevent.monkey import get_original
 from locust import TaskSet, User
@@ -15,7 +15,7 @@ from locust.exception import InterruptTaskSet, RescheduleTask, RescheduleTaskImm
 from locust.user.task import LOCUST_STATE_STOPPING
 
 from .bridge import LoopHost
-from .client import ALL_ROWS, Backoff, ConnectOptions, WebSocketClient
+from .client import ALL_ROWS, Backoff, ConnectOptions, Deflate, SourceAddresses, WebSocketClient
 from .exceptions import ConnectError
 from .reporting import reporter
 from .tasksets import adopt, call, refuse_generators, refuse_unawaited
@@ -147,14 +147,59 @@ class AsyncWebSocketUser(AsyncUser):
     headers: Mapping[str, str] | Iterable[tuple[str, str]] = _DEFAULTS.headers
     """Extra headers of the opening handshake."""
 
+    cookies: Mapping[str, str] = _DEFAULTS.cookies
+    """Cookies of the opening handshake."""
+
+    auth: tuple[str, str] | None = _DEFAULTS.auth
+    """User name and password for basic authentication."""
+
+    bearer: str | None = _DEFAULTS.bearer
+    """A token to send as ``Authorization: Bearer``."""
+
+    origin: str | None = _DEFAULTS.origin
+    """The ``Origin`` header, as browsers send it."""
+
+    user_agent: str | None = _DEFAULTS.user_agent
+    """The ``User-Agent`` header."""
+
+    share_cookies: bool = _DEFAULTS.share_cookies
+    """Share cookies with ``self.client`` of an ``HttpUser`` or ``FastHttpUser`` among the bases."""
+
+    share_headers: Sequence[str] = _DEFAULTS.share_headers
+    """Names of headers to send as that ``self.client`` does, ``("Authorization",)`` for instance."""
+
     subprotocols: Sequence[str] = _DEFAULTS.subprotocols
     """Subprotocols to offer, the preferred one first."""
 
-    ssl: SSLContext | None = _DEFAULTS.ssl
-    """The TLS context for ``wss``; None for one with the system's authorities, shared by all users of the process."""
+    compression: Literal["deflate"] | Deflate | None = _DEFAULTS.compression
+    """``"deflate"`` or a ``Deflate`` with parameters offers permessage-deflate (RFC 7692)."""
 
-    compression: str | None = _DEFAULTS.compression
-    """``"deflate"`` offers permessage-deflate (RFC 7692)."""
+    max_redirects: int = _DEFAULTS.max_redirects
+    """HTTP redirects to follow."""
+
+    ssl: SSLContext | None = _DEFAULTS.ssl
+    """A TLS context for ``wss``, for whatever ``verify`` and ``cert`` cannot say."""
+
+    verify: bool | str = _DEFAULTS.verify
+    """False accepts any certificate; a path is that of the authorities to accept."""
+
+    cert: str | tuple[str, str | None] | None = _DEFAULTS.cert
+    """The client's certificate: a PEM file with its private key, or a pair of files."""
+
+    server_hostname: str | None = _DEFAULTS.server_hostname
+    """The name to verify in TLS, if not that of the URL."""
+
+    proxy: str | bool | None = _DEFAULTS.proxy
+    """``http://...`` or ``socks5h://...``; True for the system's; None to connect directly."""
+
+    unix_socket: str | None = _DEFAULTS.unix_socket
+    """Connect to this path instead of the URL's host and port."""
+
+    local_address: str | Sequence[str] | SourceAddresses | None = None
+    """Connect from this address, or from several or a network (``10.0.0.0/28``) in turn, across all users."""
+
+    fold_ids: bool = _DEFAULTS.fold_ids
+    """Numbers and UUIDs in the path become ``{id}`` in the default name of the rows."""
 
     max_size: int | None = _DEFAULTS.max_size
     """Bytes: a longer message ends the connection with 1009."""
@@ -163,7 +208,7 @@ class AsyncWebSocketUser(AsyncUser):
     """Messages that may wait to be received; then reading pauses."""
 
     open_timeout: float | None = _DEFAULTS.open_timeout
-    """Seconds for name lookup, TCP, TLS and handshake together."""
+    """Seconds for name lookup, TCP, proxy, TLS, handshake and redirects together."""
 
     close_timeout: float = _DEFAULTS.close_timeout
     """Seconds that a close waits for the server before it cuts the connection."""

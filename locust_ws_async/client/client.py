@@ -13,6 +13,7 @@ from websockets.frames import Close
 from ..exceptions import ConnectError
 from .backoff import Backoff
 from .connection import WebSocketConnection
+from .cookies import HTTPSession
 from .engines import load_engine
 from .naming import join_url, row_name
 from .network import SocketFactory
@@ -38,6 +39,7 @@ class WebSocketClient:
             that keeps failing does not spin. None for no wait.
         escalate: takes an exception of ``report`` that nobody waits for; by default the loop's exception handler.
         new_socket: makes sockets; for an environment that replaces :class:`socket.socket`.
+        http_session: whose cookies and headers ``share_cookies`` and ``share_headers`` mean.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class WebSocketClient:
         connect_backoff: Backoff | None = None,
         escalate: Callable[[BaseException], None] | None = None,
         new_socket: SocketFactory = socket.socket,
+        http_session: HTTPSession | None = None,
     ) -> None:
         self.base_url = base_url
         self.report = report
@@ -62,12 +65,15 @@ class WebSocketClient:
         self.reported = reported
         self.escalate = escalate or _to_exception_handler
         self.new_socket = new_socket
+        self.http_session = http_session
         self.connections: set[WebSocketConnection] = set()
         """The connections that are open."""
         self._backoff = connect_backoff
         self._failures = 0
 
-    def connect(self, path_or_url: str, *, name: str | None = None, **options: Any) -> Connecting:
+    def connect(
+        self, path_or_url: str, *, name: str | Callable[[str], str] | None = None, **options: Any
+    ) -> Connecting:
         """
         Connect, by ``connection = await client.connect(...)`` or ``async with client.connect(...) as connection``.
 
@@ -76,7 +82,8 @@ class WebSocketClient:
 
         Args:
             path_or_url: a path, joined to ``base_url``, or a whole URL.
-            name: the name of the connection's rows; by default the path without its query string.
+            name: the name of the connection's rows, or what makes it of the URL; by default the path without its query
+                string.
             options: the fields of :class:`ConnectOptions`.
 
         Raises:
@@ -85,8 +92,17 @@ class WebSocketClient:
         """
         merged = self.options.replace(options)
         self.engine.check_options(merged)
+        if self.http_session is None and (merged.share_cookies or merged.share_headers):
+            raise ValueError(
+                "share_cookies and share_headers need an HTTP client of the same user: add HttpUser or FastHttpUser to "
+                "the bases of the user class, or give WebSocketClient an http_session"
+            )
         url = join_url(self.base_url, path_or_url)
-        return Connecting(self, url, row_name(path_or_url) if name is None else name, merged)
+        if name is None:
+            name = row_name(path_or_url, fold_ids=merged.fold_ids)
+        elif not isinstance(name, str):
+            name = name(url)
+        return Connecting(self, url, name, merged)
 
     async def open_connection(self, url: str, name: str, options: ConnectOptions) -> WebSocketConnection:
         """Called by :class:`Connecting`."""

@@ -20,18 +20,19 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 
 from ..exceptions import (
+    ConnectError,
     ConnectionClosed,
     ConnectionClosedError,
     ConnectionClosedOK,
-    ConnectTimeout,
     PingTimeout,
 )
 from .engines.base import BINARY, TEXT, Ending, Wire
-from .handshake import handshake_target
 from .heartbeat import Heartbeat
-from .network import connect_error, connect_socket
+from .opening import open_wire
 from .options import ConnectOptions
+from .phases import ConnectPhases
 from .report import CONNECT, PING, RECV, SEND, SESSION
+from .statistics import Session, Statistics
 
 if TYPE_CHECKING:
     from .client import WebSocketClient
@@ -89,14 +90,11 @@ class WebSocketConnection:
         "_waiter",
         "_wire",
         "_write",
-        "bytes_received",
-        "bytes_sent",
         "latency",
-        "messages_received",
-        "messages_sent",
         "name",
         "queue_wait",
         "reading_paused",
+        "stats",
         "url",
     )
 
@@ -140,10 +138,8 @@ class WebSocketConnection:
         self.latency = 0.0
         """Seconds from the last answered ping to its pong; 0.0 before the first."""
 
-        self.messages_received = 0
-        self.bytes_received = 0
-        self.messages_sent = 0
-        self.bytes_sent = 0
+        self.stats = Statistics()
+        """What was counted."""
 
     def __repr__(self) -> str:
         return f"<WebSocketConnection {self.name} {self._state.name}>"
@@ -229,8 +225,13 @@ class WebSocketConnection:
         if self._state is not _OPEN:
             raise await self._closed_during(SEND, started)
         self._write(opcode, payload)
-        self.messages_sent += 1
-        self.bytes_sent += size
+        stats = self.stats
+        if opcode == TEXT:
+            stats.texts_sent += 1
+            stats.text_bytes_sent += size
+        else:
+            stats.binaries_sent += 1
+            stats.binary_bytes_sent += size
         if self._drainers is not None:
             await self._drain(started)
         report = self._report_send
@@ -361,6 +362,7 @@ class WebSocketConnection:
         self._pings[payload] = (waiter, sent)
         timer = None if timeout is None else self._loop.call_later(timeout, _expire, waiter)
         try:
+            self.stats.pings_sent += 1
             self._wire.send_ping(payload)
             latency = await waiter
         except (PingTimeout, ConnectionClosed) as exc:
@@ -378,6 +380,7 @@ class WebSocketConnection:
         if self._state is _OPEN:
             payload = _random_bytes(4)
             self._pings[payload] = (None, perf_counter())
+            self.stats.pings_sent += 1
             self._wire.send_ping(payload)
 
     def fail_unresponsive(self) -> None:
@@ -441,9 +444,14 @@ class WebSocketConnection:
 
     # What the engine tells: the methods of engines.base.Sink. All of them run in the loop's read callback.
 
+    def upgrading(self) -> None:
+        """Called by the engine."""
+        self.stats.connect.enter("upgrade")
+
     def opened(self, wire: Wire) -> None:
         """Called by the engine."""
         self._opened_at = perf_counter()
+        self.stats.connect.enter(None)
         self._wire = wire
         self._write = wire.send
         self._state = _OPEN
@@ -453,8 +461,13 @@ class WebSocketConnection:
 
     def message_received(self, message: str | bytes, size: int, arrived: float) -> None:
         """Called by the engine."""
-        self.messages_received += 1
-        self.bytes_received += size
+        stats = self.stats
+        if type(message) is str:
+            stats.texts_received += 1
+            stats.text_bytes_received += size
+        else:
+            stats.binaries_received += 1
+            stats.binary_bytes_received += size
         queue = self._queue
         queue.append((message, size, arrived))
         waiter = self._waiter
@@ -462,14 +475,20 @@ class WebSocketConnection:
             self._waiter = None
             if not waiter.done():
                 waiter.set_result(None)
-        elif len(queue) >= self._max_queue and not self.reading_paused and self._state is _OPEN:
-            self._pause_reading()
+        else:
+            length = len(queue)
+            if length > stats.queue_high_water:
+                stats.queue_high_water = length
+            if length >= self._max_queue and not self.reading_paused and self._state is _OPEN:
+                self._pause_reading()
 
     def ping_received(self) -> None:
         """Called by the engine."""
+        self.stats.pings_received += 1
 
     def pong_received(self, payload: bytes, arrived: float) -> None:
         """Called by the engine."""
+        self.stats.pongs_received += 1
         if payload not in self._pings:
             return  # unsolicited: RFC 6455 section 5.5.3
         # It also answers the pings before it, if the server chose to answer the last one only (section 5.5.3).
@@ -496,6 +515,8 @@ class WebSocketConnection:
         """Called by the engine."""
         self._ending = ending
         self._state = _CLOSED
+        self.stats.closes_received += ending.rcvd is not None
+        self.stats.closes_sent += ending.sent is not None
         self._client.connections.discard(self)
         if self._heartbeat is not None:
             self._heartbeat.stop()
@@ -527,20 +548,22 @@ class WebSocketConnection:
 
     async def open(self) -> None:
         """Called by the client: connect, and report that."""
-        options = self._options
-        target = handshake_target(self.url, options)
+        client = self._client
+        phases = self.stats.connect = ConnectPhases()
         started = perf_counter()
-        timeout = asyncio.timeout(options.open_timeout)
         try:
-            async with timeout:
-                sock = await connect_socket(target.uri.host, target.uri.port, self._client.new_socket)
-                await self._client.engine.open_wire(target, sock, options, self)
-        except OSError as exc:
-            error = ConnectTimeout() if timeout.expired() else connect_error(exc)
-            self._report_failure(CONNECT, started, error)
-            if error is exc:
-                raise
-            raise error from exc
+            await open_wire(
+                client.engine,
+                self.url,
+                self._options,
+                self,
+                phases,
+                new_socket=client.new_socket,
+                session=client.http_session,
+            )
+        except ConnectError as exc:
+            self._report_failure(CONNECT, started, exc)
+            raise
         try:
             self._report(CONNECT, started, self._opened_at - started, 0, None, self.response)
         finally:
@@ -615,8 +638,9 @@ class WebSocketConnection:
         error = self._closed_error()
         duration = perf_counter() - self._opened_at
         failure = None if isinstance(error, ConnectionClosedOK) else error
+        session = Session(error.close_code, error.close_reason, duration, self.stats)
         try:
-            self._report(SESSION, self._opened_at, duration, 0, failure, None)
+            self._report(SESSION, self._opened_at, duration, 0, failure, session)
         except Exception as exc:
             self._client.escalate(exc)  # nobody waits for the end of a session
 

@@ -53,12 +53,13 @@ TOO_LONG = "the answer to the handshake is too long"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the handshake goes: the URL without user and password, and all headers of ours."""
+    """Where the handshake goes: the URL without user and password, all headers of ours, and what TLS verifies."""
 
     url: str
     uri: WebSocketURI
     headers: tuple[tuple[str, str], ...]
     ssl: ssl.SSLContext | None
+    server_hostname: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,9 @@ class Sink(Protocol):
     ``arrived`` is :func:`time.perf_counter` at the top of that callback. After ``opened`` comes exactly one ``closed``.
     """
 
+    def upgrading(self) -> None:
+        """The connection, with TLS if any, is there; the request of the opening handshake goes out now."""
+
     def opened(self, wire: Wire, /) -> None: ...
 
     def message_received(self, message: str | bytes, size: int, arrived: float, /) -> None: ...
@@ -131,7 +135,7 @@ class Engine(Protocol):
     def check_options(self, options: ConnectOptions) -> None:
         """Raise :exc:`ValueError`, naming the setting, for what this engine cannot do."""
 
-    async def open_wire(self, target: Target, sock: socket.socket, options: ConnectOptions, sink: Sink) -> None:
+    async def open_wire(self, target: Target, sock: socket.socket, options: ConnectOptions, sink: Sink) -> Wire:
         """
         TLS and the opening handshake on a connected socket. Returns after ``sink.opened``.
 
