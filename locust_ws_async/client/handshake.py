@@ -53,9 +53,11 @@ def handshake_target(url: str, options: ConnectOptions, session: HTTPSession | N
         add("Authorization", f"Bearer {options.bearer}")
     shared_cookies: list[str] = []
     if session is not None:
-        for name in options.share_headers:
-            value = session.headers.get(name)
-            add(name, value.decode("latin-1") if isinstance(value, bytes) else value)
+        if options.share_headers:
+            shared = {name.lower(): value for name, value in session.headers.items()}
+            for name in options.share_headers:
+                value = shared.get(name.lower())
+                add(name, value.decode("latin-1") if isinstance(value, bytes) else value)
         if options.share_cookies:
             shared_cookies = matching_cookies(session.cookies, url)
     cookies = cookie_header(shared_cookies, options.cookies)
