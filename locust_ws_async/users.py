@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import fields
 from ssl import SSLContext
 from time import perf_counter, time
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from gevent.monkey import get_original
 from locust import TaskSet, User
 from locust.env import Environment
 from locust.exception import InterruptTaskSet, RescheduleTask, RescheduleTaskImmediately, StopTest, StopUser
-from locust.user.task import LOCUST_STATE_STOPPING
+from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 
 from .bridge import LoopHost
 from .client import ALL_ROWS, Backoff, ConnectOptions, Deflate, SourceAddresses, WebSocketClient
@@ -25,7 +25,6 @@ __all__ = ["AsyncUser", "AsyncWebSocketUser"]
 T = TypeVar("T")
 
 _DEFAULTS = ConnectOptions()
-_SETTINGS = [field.name for field in fields(ConnectOptions)]
 
 # What Locust's task sets understand, wherever in the user's loop it is raised (locust/event.py:45).
 _CONTROL_FLOW = (StopUser, StopTest, RescheduleTask, RescheduleTaskImmediately, InterruptTaskSet)
@@ -94,14 +93,14 @@ class AsyncUser(User):
         finally:
             self._close()
 
-    def _start(self) -> None:
-        call(self._loop_host, self._on_start)
+    def _start(self) -> Any:
+        return call(self._loop_host, self._on_start)
 
-    def _stop(self) -> None:
-        call(self._loop_host, self._on_stop)
+    def _stop(self) -> Any:
+        return call(self._loop_host, self._on_stop)
 
     def _close(self) -> None:
-        self._loop_host.close()
+        _insist(self._loop_host.close)
 
     @property
     def _taskset_instance(self) -> TaskSet | None:  # Locust's User.run assigns its root task set (users.py:157)
@@ -109,7 +108,7 @@ class AsyncUser(User):
 
     @_taskset_instance.setter
     def _taskset_instance(self, taskset: TaskSet | None) -> None:
-        self._root_taskset = None if taskset is None else adopt(taskset, self._loop_host)
+        self._root_taskset = None if taskset is None else adopt(taskset)
 
 
 class AsyncWebSocketUser(AsyncUser):
@@ -219,12 +218,14 @@ class AsyncWebSocketUser(AsyncUser):
     ping_timeout: float | None = _DEFAULTS.ping_timeout
     """Seconds that a peer has to answer a ping."""
 
+    _options: ClassVar[ConnectOptions] = _DEFAULTS
+
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         self.ws = WebSocketClient(
             base_url=self.host,
             report=self._report,
-            options=ConnectOptions(**{setting: getattr(self, setting) for setting in _SETTINGS}),
+            options=self._shared_options(),
             engine=self.engine,
             reported=frozenset(self.reported),
             connect_backoff=self.connect_backoff,
@@ -235,10 +236,18 @@ class AsyncWebSocketUser(AsyncUser):
         if not hasattr(self, "client"):
             self.client: Any = self.ws
 
-    def _start(self) -> None:
+    def _shared_options(self) -> ConnectOptions:
+        """The settings above; users of a class share one object as long as they do not differ."""
+        cls = type(self)
+        options = ConnectOptions(**{field.name: getattr(self, field.name) for field in fields(ConnectOptions)})
+        if options != cls._options:
+            cls._options = options
+        return cls._options
+
+    def _start(self) -> Any:
         while True:
             try:
-                super()._start()
+                result = super()._start()
             except ConnectError as exc:
                 if self.connect_backoff is None:
                     raise
@@ -246,16 +255,33 @@ class AsyncWebSocketUser(AsyncUser):
                 self.environment.events.user_error.fire(user_instance=self, exception=exc, tb=exc.__traceback__)
                 if self._state == LOCUST_STATE_STOPPING:
                     raise StopUser() from exc
+                self._close_connections()  # the next attempt makes them again
+                self._state = LOCUST_STATE_WAITING  # a stop waits for no attempt (locust/user/users.py:214)
             else:
-                return
+                if self._state == LOCUST_STATE_WAITING:
+                    self._state = LOCUST_STATE_RUNNING
+                return result
 
     def _close(self) -> None:
         try:
-            if self.ws.connections:
-                self._loop_host.run(self.ws.aclose())
+            _insist(self._loop_host.cancel_tasks)  # before they meet closed connections
+            _insist(self._close_connections)
         finally:
             self.ws.abort()
             super()._close()
+
+    def _close_connections(self) -> None:
+        if self.ws.connections:
+            self._loop_host.run(self.ws.aclose())
+
+
+def _insist(step: Callable[[], None]) -> None:
+    """Call *step* until nothing interrupts it that would stop the user, as a request listener may: it is stopping."""
+    while True:
+        try:
+            return step()
+        except _CONTROL_FLOW:
+            continue
 
 
 class _Nothing:
@@ -270,7 +296,7 @@ _NOTHING = _Nothing()
 
 def _refuse_unawaited_tasks(cls: type[User], /, **kwargs: Any) -> None:
     super(User, cls).__init_subclass__(**kwargs)
-    if not cls.abstract and not issubclass(cls, AsyncUser):
+    if not cls.abstract and cls.run is User.run:
         refuse_unawaited(cls)
 
 

@@ -112,6 +112,11 @@ class LoopHost:
         if self._loop is not None:
             self._loop.carry(exc)
 
+    def cancel_tasks(self) -> None:
+        """Cancel every task in the loop and run it until they are done, for at most `cancel_timeout` seconds."""
+        if self._loop is not None:
+            self._cancel(self._own_loop().tasks)
+
     def close(self) -> None:
         """Cancel what still runs in the loop, for at most `cancel_timeout` seconds, and close it. Idempotent."""
         loop = self._loop
