@@ -106,7 +106,9 @@ def connect_error(exc: OSError) -> ConnectError:
     if isinstance(exc, socket.gaierror):
         return UnknownHost()
     if isinstance(exc, ssl.SSLCertVerificationError):
-        return TLSError(f"TLS certificate not accepted: {exc.verify_message}")
+        # Up to the comma: then comes the host name that a certificate is not for. And with small letters, as one engine
+        # has OpenSSL's texts, the other Python's.
+        return TLSError(f"TLS certificate not accepted: {exc.verify_message.partition(',')[0].lower()}")
     if isinstance(exc, ssl.SSLError):
         # OpenSSL's own word for it, without the source line that its str() carries.
         return TLSError(f"TLS handshake failed: {exc.reason or 'connection closed'}")
