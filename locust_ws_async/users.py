@@ -11,11 +11,27 @@ from typing import Any, ClassVar, Literal, TypeVar
 from gevent.monkey import get_original
 from locust import TaskSet, User
 from locust.env import Environment
-from locust.exception import InterruptTaskSet, RescheduleTask, RescheduleTaskImmediately, StopTest, StopUser
+from locust.exception import (
+    CatchResponseError,
+    InterruptTaskSet,
+    RescheduleTask,
+    RescheduleTaskImmediately,
+    StopTest,
+    StopUser,
+)
 from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 
 from .bridge import LoopHost
-from .client import ALL_ROWS, Backoff, ConnectOptions, Deflate, SourceAddresses, WebSocketClient
+from .client import (
+    ALL_ROWS,
+    Backoff,
+    ConnectOptions,
+    Deflate,
+    KeepaliveRule,
+    SourceAddresses,
+    WebSocketClient,
+    WebSocketConnection,
+)
 from .exceptions import ConnectError
 from .reporting import reporter
 from .tasksets import adopt, call, refuse_generators, refuse_unawaited
@@ -206,6 +222,9 @@ class AsyncWebSocketUser(AsyncUser):
     max_queue: int | None = _DEFAULTS.max_queue
     """Messages that may wait to be received; then reading pauses."""
 
+    overflow: Literal["pause", "drop", "fail"] = _DEFAULTS.overflow
+    """What a full queue does: stop reading, drop its oldest messages, or end the connection."""
+
     open_timeout: float | None = _DEFAULTS.open_timeout
     """Seconds for name lookup, TCP, proxy, TLS, handshake and redirects together."""
 
@@ -217,6 +236,19 @@ class AsyncWebSocketUser(AsyncUser):
 
     ping_timeout: float | None = _DEFAULTS.ping_timeout
     """Seconds that a peer has to answer a ping."""
+
+    request_timeout: float | None = _DEFAULTS.request_timeout
+    """Seconds that ``request`` and ``expect`` wait, if they are not told otherwise."""
+
+    keepalive: KeepaliveRule | Sequence[KeepaliveRule] = _DEFAULTS.keepalive
+    """Application keepalive: ``echo(json_subset({"type": "keepalive"}))`` for instance."""
+
+    reconnect: Backoff | None = _DEFAULTS.reconnect
+    """Make lost connections again: ``Backoff()`` for instance."""
+
+    on_connected: Callable[[WebSocketConnection], Awaitable[object]] | None = _DEFAULTS.on_connected
+    """Awaited with the connection after each connect and reconnect; may be a method: ``async def on_connected(self,
+    connection)``."""
 
     _options: ClassVar[ConnectOptions] = _DEFAULTS
 
@@ -230,6 +262,8 @@ class AsyncWebSocketUser(AsyncUser):
             reported=frozenset(self.reported),
             connect_backoff=self.connect_backoff,
             escalate=self._loop_host.carry,
+            check_errors=(CatchResponseError,),
+            control_flow=_CONTROL_FLOW,
             # gevent's sockets are made for blocking calls; under an event loop they only cost memory and time.
             new_socket=get_original("socket", "socket"),
         )

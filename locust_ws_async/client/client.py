@@ -10,7 +10,7 @@ from typing import Any
 
 from websockets.frames import Close
 
-from ..exceptions import ConnectError
+from ..exceptions import CatchResponseError, ConnectError
 from .backoff import Backoff
 from .connection import WebSocketConnection
 from .cookies import HTTPSession
@@ -37,7 +37,11 @@ class WebSocketClient:
         reported: the row types to report.
         connect_backoff: after a failed connect, the next one waits this long before its time begins, so that a task
             that keeps failing does not spin. None for no wait.
-        escalate: takes an exception of ``report`` that nobody waits for; by default the loop's exception handler.
+        escalate: takes an exception of ``report``, of a handler or of ``on_connected`` that no task waits for; by
+            default the loop's exception handler.
+        check_errors: exceptions that mean a failed check, besides ``AssertionError`` and ``CatchResponseError``.
+        control_flow: exceptions that mean no failure at all: raised in a check they leave its row a success, raised in
+            a handler they are escalated.
         new_socket: makes sockets; for an environment that replaces :class:`socket.socket`.
         http_session: whose cookies and headers ``share_cookies`` and ``share_headers`` mean.
     """
@@ -52,6 +56,8 @@ class WebSocketClient:
         reported: frozenset[str] = ALL_ROWS,
         connect_backoff: Backoff | None = None,
         escalate: Callable[[BaseException], None] | None = None,
+        check_errors: tuple[type[Exception], ...] = (),
+        control_flow: tuple[type[Exception], ...] = (),
         new_socket: SocketFactory = socket.socket,
         http_session: HTTPSession | None = None,
     ) -> None:
@@ -64,6 +70,8 @@ class WebSocketClient:
             raise ValueError(f"unknown row type {sorted(unknown)[0]!r}; there are: {', '.join(sorted(ALL_ROWS))}")
         self.reported = reported
         self.escalate = escalate or _to_exception_handler
+        self.check_errors: tuple[type[Exception], ...] = (AssertionError, CatchResponseError, *check_errors)
+        self.control_flow = control_flow
         self.new_socket = new_socket
         self.http_session = http_session
         self.connections: set[WebSocketConnection] = set()
@@ -164,5 +172,5 @@ class Connecting:
 
 def _to_exception_handler(exc: BaseException) -> None:
     asyncio.get_running_loop().call_exception_handler(
-        {"message": "reporting the end of a WebSocket session failed", "exception": exc}
+        {"message": "an exception that no task of the WebSocket client waits for", "exception": exc}
     )

@@ -5,14 +5,19 @@ from __future__ import annotations
 import dataclasses
 import socket
 import ssl as ssl_module
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .addresses import SourceAddresses
+from .backoff import Backoff
 from .compression import Deflate
+from .keepalive import KeepaliveRule
 from .proxy import check_proxy
 from .tls import tls_context
+
+if TYPE_CHECKING:
+    from .connection import WebSocketConnection
 
 __all__ = ["USER_AGENT", "ConnectOptions"]
 
@@ -53,12 +58,21 @@ class ConnectOptions:
             (``10.0.0.0/28``), or a :class:`SourceAddresses`.
         fold_ids: in the default name of the rows, numbers and UUIDs between slashes become ``{id}``.
         max_size: a longer message (bytes) ends the connection with 1009; None for no limit.
-        max_queue: this many messages may wait for ``recv``; then reading from the socket pauses, which also
-            delays pongs and pings, until half of them are taken. None for no limit.
+        max_queue: this many messages may wait for ``recv``; None for no limit.
+        overflow: what happens then. "pause": nothing is read from the socket until half of them are taken, which also
+            delays pings and pongs. "drop": the oldest are dropped, and counted. "fail": the connection ends with 1008.
         open_timeout: seconds for name lookup, TCP, proxy, TLS, handshake and redirects together; None for no limit.
         close_timeout: seconds that ``close`` waits for the server before it cuts the connection.
         ping_interval: seconds between pings that the client sends by itself; None for none, as browsers do.
         ping_timeout: a peer that does not answer such a ping in these seconds has failed; None to wait forever.
+        request_timeout: seconds that ``request`` and ``expect`` wait, if they are not told otherwise; None for no
+            limit.
+        keepalive: what the server wants answered, or to see: a rule made by ``echo``, ``reply`` or ``every``, or
+            several.
+        reconnect: make a connection that was lost again, with these delays; None not to. A server that closes with
+            1000 ends it for good.
+        on_connected: called with the connection, and awaited, after each success: to log in and to subscribe. Other
+            tasks can use the connection when it is done.
     """
 
     headers: Mapping[str, str] | Iterable[tuple[str, str]] = ()
@@ -82,10 +96,15 @@ class ConnectOptions:
     fold_ids: bool = False
     max_size: int | None = 2**20
     max_queue: int | None = 1024
+    overflow: Literal["pause", "drop", "fail"] = "pause"
     open_timeout: float | None = 10.0
     close_timeout: float = 2.0
     ping_interval: float | None = None
     ping_timeout: float | None = 20.0
+    request_timeout: float | None = 30.0
+    keepalive: KeepaliveRule | Sequence[KeepaliveRule] = ()
+    reconnect: Backoff | None = None
+    on_connected: Callable[[WebSocketConnection], Awaitable[object]] | None = None
 
     def __post_init__(self) -> None:
         pairs = self.headers.items() if isinstance(self.headers, Mapping) else self.headers
@@ -102,13 +121,29 @@ class ConnectOptions:
             raise ValueError(f"max_redirects must be 0 or more, not {self.max_redirects!r}")
         self._check_tls()
         self._check_route()
+        self._check_life()
         for name in ("max_size", "max_queue"):
             _positive(name, getattr(self, name), int)
-        for name in ("open_timeout", "ping_interval", "ping_timeout"):
+        for name in ("open_timeout", "ping_interval", "ping_timeout", "request_timeout"):
             _positive(name, getattr(self, name), float)
         if self.close_timeout is None:
             raise TypeError("close_timeout must be a number of seconds: a close without a bound may never end")
         _positive("close_timeout", self.close_timeout, float)
+
+    def _check_life(self) -> None:
+        if self.overflow not in ("pause", "drop", "fail"):
+            raise ValueError(f'overflow must be "pause", "drop" or "fail", not {self.overflow!r}')
+        if not all(isinstance(rule, KeepaliveRule) for rule in self.keepalive_rules):
+            raise TypeError("keepalive must be a rule made by echo(), reply() or every(), or a sequence of them")
+        if self.reconnect is not None and not isinstance(self.reconnect, Backoff):
+            raise TypeError(f"reconnect must be a Backoff(...) or None, not {self.reconnect!r}")
+        if self.on_connected is not None and not callable(self.on_connected):
+            raise TypeError(f"on_connected must be an async function of the connection, not {self.on_connected!r}")
+
+    @property
+    def keepalive_rules(self) -> tuple[KeepaliveRule, ...]:
+        """All rules of ``keepalive``."""
+        return (self.keepalive,) if isinstance(self.keepalive, KeepaliveRule) else tuple(self.keepalive)
 
     def _check_request(self) -> None:
         if not isinstance(self.cookies, Mapping):

@@ -23,6 +23,7 @@ class Statistics:
         closes_received, closes_sent: close frames.
         reconnects: how often the connection came back.
         late_replies: replies that came after their request had timed out.
+        messages_dropped: messages that a full queue dropped, with ``overflow="drop"``.
         queue_high_water: the most messages that waited for ``recv`` at a time.
         connect: the phases of the last connect, a :class:`ConnectPhases`.
     """
@@ -36,6 +37,7 @@ class Statistics:
         "closes_sent",
         "connect",
         "late_replies",
+        "messages_dropped",
         "pings_received",
         "pings_sent",
         "pongs_received",
@@ -63,6 +65,7 @@ class Statistics:
         self.closes_sent = 0
         self.reconnects = 0
         self.late_replies = 0
+        self.messages_dropped = 0
         self.queue_high_water = 0
         self.connect = ConnectPhases()
 

@@ -312,7 +312,7 @@ def test_what_the_handshake_said(bench: Bench) -> None:
             assert seen["sec-websocket-protocol"] == "chat.v2"
             assert "sec-websocket-extensions" not in seen
             assert connection.subprotocol == "chat.v2"
-            assert connection.request.headers["X-Test"] == "1"
+            assert connection.handshake_request.headers["X-Test"] == "1"
             assert connection.response.status_code == 101
             assert connection.response.headers["sec-websocket-protocol"] == "chat.v2"
             assert connection.local_address[0] == connection.remote_address[0] == "127.0.0.1"

@@ -11,14 +11,15 @@ import asyncio
 import socket
 import ssl
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from websockets.exceptions import ProtocolError
 from websockets.frames import Close
 from websockets.http11 import Request, Response
 from websockets.uri import WebSocketURI
 
-from ..options import ConnectOptions
+if TYPE_CHECKING:
+    from ..options import ConnectOptions
 
 __all__ = [
     "BINARY",
