@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Generator
+from time import monotonic
 from types import TracebackType
 from typing import Any
 
@@ -35,8 +36,8 @@ class WebSocketClient:
         options: the settings of connections that ``connect`` does not override.
         engine: "websockets" or "picows".
         reported: the row types to report.
-        connect_backoff: after a failed connect, the next one waits this long before its time begins, so that a task
-            that keeps failing does not spin. None for no wait.
+        connect_backoff: after a failed connect, the next one begins no sooner than this, so that a task that keeps
+            failing does not spin. None for no wait.
         escalate: takes an exception of ``report``, of a handler or of ``on_connected`` that no task waits for; by
             default the loop's exception handler.
         check_errors: exceptions that mean a failed check, besides ``AssertionError`` and ``CatchResponseError``.
@@ -78,6 +79,7 @@ class WebSocketClient:
         """The connections that are open."""
         self._backoff = connect_backoff
         self._failures = 0
+        self._not_before = 0.0
 
     def connect(
         self, path_or_url: str, *, name: str | Callable[[str], str] | None = None, **options: Any
@@ -114,15 +116,18 @@ class WebSocketClient:
 
     async def open_connection(self, url: str, name: str, options: ConnectOptions) -> WebSocketConnection:
         """Called by :class:`Connecting`."""
-        if self._failures and self._backoff is not None:
-            await asyncio.sleep(self._backoff.delay(self._failures))
+        if (delay := self._not_before - monotonic()) > 0:
+            await asyncio.sleep(delay)
         connection = WebSocketConnection(self, url, name, options)
         try:
             await connection.open()
         except ConnectError:
-            self._failures += 1
+            # Connects that fail together, of one task group, count once.
+            if self._backoff is not None and (now := monotonic()) >= self._not_before:
+                self._failures += 1
+                self._not_before = now + self._backoff.delay(self._failures)
             raise
-        self._failures = 0
+        self._failures, self._not_before = 0, 0.0
         return connection
 
     async def aclose(self, timeout: float | None = None) -> None:
