@@ -15,6 +15,8 @@ from .phases import ConnectPhases
 
 __all__ = ["SocketFactory", "connect_error", "connect_socket", "connect_unix_socket"]
 
+_NO_PORT = (errno.EADDRNOTAVAIL, errno.EADDRINUSE)  # of connect(), and of bind(): all local ports are taken
+
 SocketFactory = Callable[[int, int, int], socket.socket]
 """Makes a socket from (family, type, protocol)."""
 
@@ -49,7 +51,7 @@ async def connect_socket(
             except OSError as exc:
                 sock.close()
                 error = exc
-                if exc.errno != errno.EADDRNOTAVAIL:
+                if exc.errno not in _NO_PORT:
                     break
             except BaseException:
                 sock.close()
@@ -112,6 +114,6 @@ def connect_error(exc: OSError) -> ConnectError:
     if isinstance(exc, ssl.SSLError):
         # OpenSSL's own word for it, without the source line that its str() carries.
         return TLSError(f"TLS handshake failed: {exc.reason or 'connection closed'}")
-    if exc.errno == errno.EADDRNOTAVAIL:
+    if exc.errno in _NO_PORT:
         return ConnectError("no local port is free: let connections come from more addresses, with local_address")
     return ConnectError(os.strerror(exc.errno) if exc.errno else "the connection was lost while it was opened")
