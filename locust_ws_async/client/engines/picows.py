@@ -110,7 +110,7 @@ async def open_wire(target: Target, sock: socket.socket, options: ConnectOptions
             websocket_handshake_timeout=None,
             logger_name=cast(Any, _logger),  # any object with a logger's methods will do
             enable_auto_pong=False,
-            max_frame_size=sys.maxsize if options.max_size is None else options.max_size,
+            max_frame_size=_limit(options),
             extra_headers=cast(Any, read_headers()),  # any iterable of pairs will do
             max_redirects=0,
             read_buffer_init_size=_READ_BUFFER,
@@ -126,6 +126,10 @@ async def open_wire(target: Target, sock: socket.socket, options: ConnectOptions
     if cast(object, listener) is None:
         raise HandshakeError(NO_ANSWER)
     return cast(Wire, listener)
+
+
+def _limit(options: ConnectOptions) -> int:
+    return sys.maxsize if options.max_size is None else options.max_size
 
 
 async def _cut(sock: socket.socket) -> None:
@@ -149,6 +153,8 @@ class _Wire(picows.WSListener):
         self._deliver = sink.message_received
         self._fragments: Fragments | None = None
         self._max_size = options.max_size
+        # picows fails the connection for a longer frame, and delivers it all the same if more follows.
+        self._limit = _limit(options)
         self.subprotocol = subprotocol
         self._rcvd: Close | None = None
         self._sent: Close | None = None
@@ -177,7 +183,12 @@ class _Wire(picows.WSListener):
         arrived = perf_counter()
         kind = frame.msg_type
         try:
-            if frame.fin and self._fragments is None and not (frame.rsv1 or frame.rsv2 or frame.rsv3):
+            if (
+                frame.fin
+                and self._fragments is None
+                and frame.payload_size <= self._limit
+                and not (frame.rsv1 or frame.rsv2 or frame.rsv3)
+            ):
                 if kind is _TEXT and not self._discarding:
                     self._deliver(frame.get_payload_as_utf8_text(), frame.payload_size, arrived)
                     return
