@@ -24,6 +24,7 @@ A WebSocket client made for measuring. It knows asyncio; never Locust, never gev
     proxy.py        HTTP and SOCKS proxies
     network.py      name lookup and sockets
     addresses.py    the addresses that connections come from
+    recorder.py     the flight recorder: the last frames of what failed
     phases.py       how long each phase of a connect took
     engines/        the libraries that move frames, behind one small interface
 

@@ -112,6 +112,8 @@ class WebSocketClient:
             name = row_name(path_or_url, fold_ids=merged.fold_ids)
         elif not isinstance(name, str):
             name = name(url)
+            if not isinstance(name, str):
+                raise TypeError(f"name must be a str, or a function from the URL to a str; it gave {name!r}")
         return Connecting(self, url, name, merged)
 
     async def open_connection(self, url: str, name: str, options: ConnectOptions) -> WebSocketConnection:

@@ -40,6 +40,7 @@ from .matching import Correlation, Match, any_message, matches
 from .opening import open_wire
 from .options import ConnectOptions
 from .phases import ConnectPhases
+from .recorder import recorder_for
 from .report import CONNECT, PING, RECV, REQUEST, SEND, SESSION
 from .statistics import Session, Statistics
 
@@ -101,6 +102,7 @@ class WebSocketConnection:
         "_pings",
         "_queue",
         "_reconnecting",
+        "_recorder",
         "_report_recv",
         "_report_send",
         "_sessions",
@@ -166,6 +168,7 @@ class WebSocketConnection:
 
         self.stats = Statistics()
         """What was counted."""
+        self._recorder = recorder_for(self, options)
 
     def __repr__(self) -> str:
         return f"<WebSocketConnection {self.name} {self._phase.name}>"
@@ -362,14 +365,20 @@ class WebSocketConnection:
         self._report_failure(RECV, called, error)
         return error
 
-    def take_queued(self, match: Match) -> Received | None:
-        """Take the first message that matches out of those that wait for ``recv``. Called by ``expect``."""
-        for index, (message, size, arrived) in enumerate(self._queue):
-            if matches(match, message):
-                del self._queue[index]
-                self._taken()
-                return Received(message, size, arrived)
-        return None
+    def queued(self, match: Match, take: bool = True, limit: int | None = None) -> list[Received]:
+        """The messages that match among those that wait for ``recv``; takes them away if told to."""
+        found: list[Received] = []
+        left: list[tuple[str | bytes, int, float]] = []
+        for entry in self._queue:
+            if len(found) != limit and matches(match, entry[0]):
+                found.append(Received(*entry))
+            else:
+                left.append(entry)
+        if take and found:
+            self._queue.clear()
+            self._queue.extend(left)
+            self._taken()
+        return found
 
     def put_back(self, received: Received) -> None:
         """Leave a message to the next ``recv`` after all. Called by ``expect``."""
@@ -469,7 +478,8 @@ class WebSocketConnection:
 
     def on(self, match: Match, handler: Handler, *, name: str | None = None) -> Subscription:
         """
-        Handle the messages that match, as they arrive and whatever the tasks do. They do not reach ``recv``.
+        Handle the messages that match, as they arrive and whatever the tasks do; also those that are there already and
+        wait for ``recv``. They do not reach ``recv``.
 
         Each is a ``WS PUSH`` row without a time; it is a failure if the handler raises, and ends nothing else.
 
@@ -491,7 +501,8 @@ class WebSocketConnection:
         take: bool = True,
     ) -> Subscription:
         """
-        Measure how old the messages that match are when they arrive, by a time in their payload.
+        Measure how old the messages that match are when they arrive, by a time in their payload. Those that are there
+        already count too.
 
         Each is a ``WS PUSH`` row with its age. An age may be negative, when the clocks differ: it is reported so.
 
@@ -683,7 +694,7 @@ class WebSocketConnection:
             if length >= self._max_queue:
                 self._queue_full()
 
-    def ping_received(self) -> None:
+    def ping_received(self, payload: bytes) -> None:
         """Called by the engine."""
         self.stats.pings_received += 1
 
@@ -734,8 +745,9 @@ class WebSocketConnection:
         backoff = self._options.reconnect
         if backoff is not None and self._phase is not Phase.CLOSING and self._is_to_reconnect(ending):
             self._advance(Event.LOST)
-            if self._reconnecting is None:
+            if self._reconnecting is None or self._reconnecting.done():
                 self._reconnecting = self._loop.create_task(self._reconnect(backoff))
+                self._reconnecting.add_done_callback(self._reconnecting_ended)
         else:
             self._advance(Event.ENDED)
             self._finish()
@@ -773,7 +785,7 @@ class WebSocketConnection:
                 client.engine,
                 self.url,
                 self._options,
-                self,
+                self if self._recorder is None else self._recorder.tap(self),
                 phases,
                 new_socket=client.new_socket,
                 session=client.http_session,
@@ -812,34 +824,38 @@ class WebSocketConnection:
 
     def _is_to_reconnect(self, ending: Ending) -> bool:
         # A server that closes with 1000 has said what it had to say. Whatever else it may be is worth another attempt.
-        finished = ending.rcvd is not None and ending.rcvd.code == 1000 and not self._reconnecting
-        return self._established and not finished
+        # (Unless it answers our own close, after an on_connected that failed.)
+        finished = ending.rcvd is not None and ending.rcvd.code == 1000
+        trying = self._reconnecting is not None and not self._reconnecting.done()
+        return self._established and (trying or not finished)
 
     async def _reconnect(self, backoff: Backoff) -> None:
         failures = 0
-        try:
-            while self._is(Phase.WAITING):
-                await asyncio.sleep(backoff.delay(failures + 1))
-                self._advance(Event.RETRY)
-                try:
-                    await self._attempt()
-                    await self._restore()
-                except Exception as exc:
-                    failures += 1
-                    if not isinstance(exc, WebSocketError):
-                        self.client.escalate(exc)  # of on_connected, or of a report
-                    if self._is(Phase.RESTORING):
-                        self._wire.send_close(Close(1000, ""))
-                        self._end_session()
-                    while self._is(Phase.ENDING):
-                        await self._phase_change()
-                    if self._is(Phase.WAITING) and backoff.exhausted(failures):
-                        self._advance(Event.EXHAUSTED)
-                        self._finish()
-                else:
-                    failures = 0
-                    self.stats.reconnects += 1
-        finally:
+        while self._is(Phase.WAITING):
+            await asyncio.sleep(backoff.delay(failures + 1))
+            self._advance(Event.RETRY)
+            try:
+                await self._attempt()
+                await self._restore()
+            except Exception as exc:
+                failures += 1
+                if not isinstance(exc, WebSocketError):
+                    self.client.escalate(exc)  # of on_connected, or of a report
+                if self._is(Phase.RESTORING):
+                    self._wire.send_close(Close(1000, ""))
+                    self._end_session()
+                while self._is(Phase.ENDING):
+                    await self._phase_change()
+                if self._is(Phase.WAITING) and backoff.exhausted(failures):
+                    self._advance(Event.EXHAUSTED)
+                    self._finish()
+            else:
+                failures = 0
+                self.stats.reconnects += 1
+
+    def _reconnecting_ended(self, task: asyncio.Task[None]) -> None:
+        # Not at the end of the task itself: one that is cancelled before it began does nothing at all.
+        if self._reconnecting is task:
             self._reconnecting = None
             self._wake_phase_waiters()
 
@@ -984,6 +1000,8 @@ class WebSocketConnection:
         response: object,
     ) -> None:
         """Report one operation, if rows of its type are reported. ``started``: perf_counter; ``duration``: seconds."""
+        if error is not None and self._recorder is not None:
+            self._recorder.save(request_type, name, error)
         client = self.client
         if request_type in client.reported:
             milliseconds = None if duration is None else duration * 1000.0

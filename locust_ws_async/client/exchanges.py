@@ -300,9 +300,10 @@ class Exchange:
         timeout = self._timeout
         self._started = perf_counter()
         try:
-            if self._payload is None and not isinstance(self._match, Correlation):
-                self._outcome = connection.take_queued(self._match)
-                if self._outcome is not None:
+            if self._payload is None:
+                assert not isinstance(self._match, Correlation)
+                if found := connection.queued(self._match, limit=1):
+                    self._outcome = found[0]
                     return
             if not connection.ready:
                 # The time of a reconnect is no reply time, but it counts against the timeout.

@@ -89,6 +89,9 @@ class Handlers:
 
     def _add(self, subscription: Subscription) -> Subscription:
         self._subscriptions.append(subscription)
+        # What came before the task got so far, right after the handshake for instance.
+        for message, size, arrived in self._connection.queued(subscription.match, subscription.takes):
+            self._handle(subscription, message, size, arrived)
         return subscription
 
     def remove(self, subscription: Subscription) -> None:
@@ -101,15 +104,18 @@ class Handlers:
         """Handle the message; whether it was taken."""
         for subscription in self._subscriptions:
             if matches(subscription.match, message):
-                if subscription.measure is not None:
-                    self._measure(subscription, subscription.measure, message, size, arrived)
-                else:
-                    self._todo.append((subscription, message, size, arrived))
-                    if self._task is None:
-                        self._work()
+                self._handle(subscription, message, size, arrived)
                 if subscription.takes:
                     return True
         return False
+
+    def _handle(self, subscription: Subscription, message: str | bytes, size: int, arrived: float) -> None:
+        if subscription.measure is not None:
+            self._measure(subscription, subscription.measure, message, size, arrived)
+            return
+        self._todo.append((subscription, message, size, arrived))
+        if self._task is None:
+            self._work()
 
     def _measure(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import socket
 import ssl as ssl_module
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -65,6 +66,10 @@ class ConnectOptions:
         close_timeout: seconds that ``close`` waits for the server before it cuts the connection.
         ping_interval: seconds between pings that the client sends by itself; None for none, as browsers do.
         ping_timeout: a peer that does not answer such a ping in these seconds has failed; None to wait forever.
+        record_last: the flight recorder: keep this many of the last messages and control frames, and write them to a
+            file when the session or a check of it fails. None for no recorder.
+        record_to: the folder for these files, JSON lines; by default ``websocket-recordings``. They hold the beginnings
+            of messages; secrets in headers and query strings are masked.
         request_timeout: seconds that ``request`` and ``expect`` wait, if they are not told otherwise; None for no
             limit.
         keepalive: what the server wants answered, or to see: a rule made by ``echo``, ``reply`` or ``every``, or
@@ -102,6 +107,8 @@ class ConnectOptions:
     ping_interval: float | None = None
     ping_timeout: float | None = 20.0
     request_timeout: float | None = 30.0
+    record_last: int | None = None
+    record_to: str | os.PathLike[str] | None = None
     keepalive: KeepaliveRule | Sequence[KeepaliveRule] = ()
     reconnect: Backoff | None = None
     on_connected: Callable[[WebSocketConnection], Awaitable[object]] | None = None
@@ -122,7 +129,12 @@ class ConnectOptions:
         self._check_tls()
         self._check_route()
         self._check_life()
-        for name in ("max_size", "max_queue"):
+        if self.record_to is not None:
+            if not isinstance(self.record_to, (str, os.PathLike)):
+                raise TypeError(f"record_to must be the path of a folder, or None, not {self.record_to!r}")
+            if self.record_last is None:
+                raise ValueError("record_to is where record_last writes: set record_last, to 50 for instance")
+        for name in ("max_size", "max_queue", "record_last"):
             _positive(name, getattr(self, name), int)
         for name in ("open_timeout", "ping_interval", "ping_timeout", "request_timeout"):
             _positive(name, getattr(self, name), float)

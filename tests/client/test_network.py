@@ -163,8 +163,8 @@ def test_a_unix_socket(unix_path: str) -> None:
         ):
             await connection.send("x" * 100_000)
             assert await connection.recv() == "x" * 100_000
-            assert connection.request.headers["Host"] == "shop.example"
-            assert connection.request.path == "/a?b=c"
+            assert connection.handshake_request.headers["Host"] == "shop.example"
+            assert connection.handshake_request.path == "/a?b=c"
         with pytest.raises(ConnectError) as caught:
             await bench.client().connect("/", unix_socket=unix_path + ".not")
         assert str(caught.value) == "No such file or directory"
@@ -233,7 +233,7 @@ def test_ipv6(bench: Bench) -> None:
                 await connection.send("x")
                 assert await connection.recv() == "x"
                 assert connection.remote_address[:2] == ("::1", port)
-                assert connection.request.headers["Host"] == f"[::1]:{port}"
+                assert connection.handshake_request.headers["Host"] == f"[::1]:{port}"
 
     run(main())
 

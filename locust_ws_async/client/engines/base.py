@@ -114,7 +114,7 @@ class Sink(Protocol):
 
     def message_received(self, message: str | bytes, size: int, arrived: float, /) -> None: ...
 
-    def ping_received(self) -> None:
+    def ping_received(self, payload: bytes, /) -> None:
         """A ping came; the engine has answered it."""
 
     def pong_received(self, payload: bytes, arrived: float, /) -> None: ...

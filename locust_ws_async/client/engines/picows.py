@@ -207,8 +207,9 @@ class _Wire(picows.WSListener):
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             raise InvalidFrame(1002, "reserved bits must be 0")
         if kind is _PING:
-            self._picows.send_pong(frame.get_payload_as_bytes())
-            self._sink.ping_received()
+            payload = frame.get_payload_as_bytes()
+            self._picows.send_pong(payload)
+            self._sink.ping_received(payload)
         elif kind is _PONG:
             self._sink.pong_received(frame.get_payload_as_bytes(), arrived)
         elif kind in (_TEXT, _BINARY, _CONT):

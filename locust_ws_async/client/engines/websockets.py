@@ -328,7 +328,7 @@ class _Wire(asyncio.BufferedProtocol):
                 if message is not None:
                     self._deliver(message[0], message[1], arrived)
             elif opcode == PING:
-                self._sink.ping_received()
+                self._sink.ping_received(bytes(event.data))
             elif opcode == PONG:
                 self._sink.pong_received(bytes(event.data), arrived)
             else:
