@@ -8,6 +8,7 @@ from ssl import SSLContext
 from time import perf_counter, time
 from typing import Any, ClassVar, Literal, TypeVar
 
+from gevent import GreenletExit
 from gevent.monkey import get_original
 from locust import TaskSet, User
 from locust.env import Environment
@@ -288,7 +289,7 @@ class AsyncWebSocketUser(AsyncUser):
                 # As Locust reports an exception in a task (locust/user/task.py:388).
                 self.environment.events.user_error.fire(user_instance=self, exception=exc, tb=exc.__traceback__)
                 if self._state == LOCUST_STATE_STOPPING:
-                    raise StopUser() from exc
+                    raise GreenletExit() from exc  # as if killed now; Locust would log StopUser as an error here
                 self._close_connections()  # the next attempt makes them again
                 self._state = LOCUST_STATE_WAITING  # a stop waits for no attempt (locust/user/users.py:214)
             else:
