@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import fields
+from os import PathLike
 from ssl import SSLContext
 from time import perf_counter, time
 from typing import Any, ClassVar, Literal, TypeVar
@@ -237,6 +238,12 @@ class AsyncWebSocketUser(AsyncUser):
 
     ping_timeout: float | None = _DEFAULTS.ping_timeout
     """Seconds that a peer has to answer a ping."""
+
+    record_last: int | None = _DEFAULTS.record_last
+    """Keep this many of the last frames, and write them to a file when the session or a check of it fails."""
+
+    record_to: str | PathLike[str] | None = _DEFAULTS.record_to
+    """The folder for these files; by default ``websocket-recordings``."""
 
     request_timeout: float | None = _DEFAULTS.request_timeout
     """Seconds that ``request`` and ``expect`` wait, if they are not told otherwise."""
