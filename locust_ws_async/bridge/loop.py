@@ -64,7 +64,7 @@ class GreenletEventLoop(asyncio.SelectorEventLoop):
         current = greenlet.getcurrent()
         if current is self._hub:
             raise RuntimeError("the gevent hub cannot run an event loop: do it in a greenlet, e.g. gevent.spawn()")
-        # asyncio.BaseEventLoop checks too, but Python 3.13.0 does so where a refusal spoils the state of a running loop.
+        # asyncio checks too, but Python 3.13.0 does so where a refusal spoils the state of a running loop.
         self._check_closed()
         self._check_running()
         current.switch_out = self._selector.isolation.switch_out
