@@ -176,9 +176,10 @@ class LoopHost:
             for task in pending:
                 task.remove_done_callback(done)
         for task in set(tasks) - pending:
-            if not task.cancelled() and task.exception() is not None:
+            exc = None if task.cancelled() else task.exception()
+            if exc is not None and loop.to_carry(exc) is None:  # otherwise it was raised
                 loop.call_exception_handler(
-                    {"message": "exception while a task was cancelled", "exception": task.exception(), "task": task}
+                    {"message": "exception while a task was cancelled", "exception": exc, "task": task}
                 )
 
     def _finish(self, loop: GreenletEventLoop) -> None:

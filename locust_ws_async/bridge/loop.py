@@ -164,14 +164,19 @@ class GreenletEventLoop(asyncio.SelectorEventLoop):
         self.stop()
         self._selector.wake()
 
-    def _is_carried(self, exc: BaseException | None) -> bool:
+    def to_carry(self, exc: BaseException | None) -> BaseException | None:
+        """What of *exc* ``run_forever()`` has to raise: *exc* itself, or one of a group that holds nothing else."""
+        if isinstance(exc, BaseExceptionGroup):
+            parts = [self.to_carry(part) for part in exc.exceptions]
+            kill = next((part for part in parts if part is not None and not isinstance(part, Exception)), None)
+            return kill if kill is not None or None in parts else parts[0]
         if isinstance(exc, Exception):
-            return isinstance(exc, self._carried)
-        return exc is not None and not isinstance(exc, asyncio.CancelledError)
+            return exc if isinstance(exc, self._carried) else None
+        return None if isinstance(exc, asyncio.CancelledError) else exc
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        exc = context.get("exception")
-        if self._is_carried(exc):
+        exc = self.to_carry(context.get("exception"))
+        if exc is not None:
             self.carry(exc)
         else:
             super().call_exception_handler(context)
@@ -185,8 +190,8 @@ class GreenletEventLoop(asyncio.SelectorEventLoop):
     def _task_done(self, task: asyncio.Task[Any]) -> None:
         self.tasks.discard(task)
         # Not task.exception(): that counts as retrieved, and asyncio would not report one that nobody looks at.
-        exc = task._exception
-        if exc is not None and self._is_carried(exc):
+        exc = self.to_carry(task._exception)
+        if exc is not None:
             task.exception()
             self.carry(exc)
 
