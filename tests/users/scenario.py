@@ -61,6 +61,7 @@ __all__ = [
     "events",
     "gevent",
     "note",
+    "os",
     "quit_when_done",
     "tag",
     "task",
