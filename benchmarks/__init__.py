@@ -12,5 +12,5 @@ Not part of the installed package; run from the project's folder: ``python -m be
     report        CSV and Markdown;  plots: PNG
 
 Beside them, each a command of its own: ``instructions`` (instructions per echo, and the regression guard),
-``micro`` (primitives of the loop), ``blocking_client`` (the recipe that people use now, as a locustfile).
+``micro`` (primitives of the loop), ``distributed`` (what the master costs), ``blocking_client`` (the recipe that people use now, as a locustfile).
 """
