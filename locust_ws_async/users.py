@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import fields
 from os import PathLike
-from ssl import SSLContext
 from time import perf_counter, time
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from gevent import GreenletExit
 from gevent.monkey import get_original
@@ -38,6 +37,9 @@ from .exceptions import ConnectError
 from .reporting import reporter
 from .sharing import http_session
 from .tasksets import adopt, call, refuse_generators, refuse_unawaited
+
+if TYPE_CHECKING:
+    from ssl import SSLContext  # at run time it has to come after Locust, which patches it
 
 __all__ = ["AsyncUser", "AsyncWebSocketUser"]
 
