@@ -29,7 +29,6 @@ from locust import (
     constant,
     constant_pacing,
     constant_throughput,
-    events,
     tag,
     task,
     transition,
@@ -69,8 +68,11 @@ __all__ = [
     "transition",
 ]
 
-locust.stats.CSV_STATS_INTERVAL_SEC = 0.05
-locust.stats.CSV_STATS_FLUSH_INTERVAL_SEC = 0
+events: Any = locust.events  # which has no types
+
+stats: Any = locust.stats
+stats.CSV_STATS_INTERVAL_SEC = 0.05
+stats.CSV_STATS_FLUSH_INTERVAL_SEC = 0
 
 
 def note(*values: Any) -> None:
@@ -106,5 +108,5 @@ def _init(environment: Any, **_: Any) -> None:
 
 @events.quit.add_listener
 def _write_files(**_: Any) -> None:
-    interval, locust.stats.CSV_STATS_INTERVAL_SEC = locust.stats.CSV_STATS_INTERVAL_SEC, 3600
+    interval, stats.CSV_STATS_INTERVAL_SEC = stats.CSV_STATS_INTERVAL_SEC, 3600
     gevent.sleep(2 * interval)  # the writer wakes up, writes, and then no more: Locust closes the files under it

@@ -144,11 +144,10 @@ def test_every_option_is_a_setting_and_users_share_them(run: Run) -> None:
             async def on_start(self):
                 self.options.append(self.ws.options)
                 assert self.ws.options.close_timeout == 1 and self.ws.options.headers == (("a", "b"),)
-                raise StopUser
 
             @task
             def work(self):
-                pass
+                raise StopUser
 
         class Other(Shared):
             options = []
@@ -160,7 +159,6 @@ def test_every_option_is_a_setting_and_users_share_them(run: Run) -> None:
             async def on_start(self):
                 self.options.append(self.ws.options)
                 assert self.ws.options.headers == (("own", str(id(self))),)
-                raise StopUser
 
         @events.test_stop.add_listener
         def stopped(**_):
