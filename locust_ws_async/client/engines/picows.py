@@ -227,8 +227,8 @@ class _Wire(picows.WSListener):
 
     def _precedes_failure(self, frame: picows.WSFrame) -> bool:
         # picows has failed the connection by itself. It reads one frame ahead: if that was the malformed one, this is
-        # the good one before it, and there is more behind it. But after a frame over the limit it reads on, and this may
-        # be any.
+        # the good one before it, and there is more behind it. But after a frame over the limit it reads on, and this
+        # may be any.
         sent = self._picows.close_handshake.sent
         return frame.tail_size > 0 and sent is not None and cast(int, sent.code) != 1009
 
