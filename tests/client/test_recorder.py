@@ -198,7 +198,7 @@ def test_off_by_default(bench: Bench, monkeypatch: pytest.MonkeyPatch, value: st
 
     async def main() -> None:
         async with bench.client().connect("/echo") as connection:
-            assert "recorder" not in type(connection._wire).__module__
+            assert "recorder" not in type(connection.wire).__module__
 
     run(main())
 
