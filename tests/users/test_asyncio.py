@@ -195,6 +195,22 @@ def test_what_stops_a_user_stops_it_from_anywhere(run: Run, server: Server) -> N
                 note("Rescheduling", "wait")
                 return 0.01
 
+        class ReschedulingWhileWaiting(Base):
+            @task
+            async def work(self):
+                self.runs += 1
+                if self.runs == 2:
+                    raise StopUser
+                note("ReschedulingWhileWaiting", "works")
+                self.background = asyncio.create_task(self.reschedule())
+
+            async def reschedule(self):
+                await asyncio.sleep(0.1)
+                await self.connection.send("reschedule")
+
+            def wait_time(self):
+                return 0.3
+
         class Interrupting(Base):
             @task
             class Nested(TaskSet):
@@ -226,7 +242,7 @@ def test_what_stops_a_user_stops_it_from_anywhere(run: Run, server: Server) -> N
                 raise StopUser
         """,
         "-u",
-        "9",
+        "10",
     )
     assert (result.code, result.complaints) == (0, "")
     assert result.noted("InTask") == ["stopped"]
@@ -237,9 +253,10 @@ def test_what_stops_a_user_stops_it_from_anywhere(run: Run, server: Server) -> N
     assert result.noted("WhileBlocking") == ["blocked", "stopped"]
     assert result.noted("AtSessionEnd") == ["cancelled", "stopped"]
     assert result.noted("Rescheduling") == ["wait", "cancelled", "stopped"]
+    assert result.noted("ReschedulingWhileWaiting") == ["works", "stopped"]
     assert result.noted("Interrupting") == ["cancelled", "interrupted", "stopped"]
     assert result.failures == {}
-    assert server.counts()["closes"] == {"1000": 10}
+    assert server.counts()["closes"] == {"1000": 11}
 
 
 def test_a_listener_that_stops_the_user_at_the_end_of_its_sessions(run: Run, server: Server) -> None:
@@ -278,12 +295,15 @@ def test_a_listener_that_stops_the_user_at_the_end_of_its_sessions(run: Run, ser
     assert server.counts()["closes"] == {"1000": 5}
 
 
-def test_background_tasks_that_still_send_at_the_stop_make_no_failures(run: Run, server: Server, engine: str) -> None:
+def test_background_tasks_that_still_send_at_the_stop_make_no_failures(run: Run, server: Server) -> None:
     result = run(
-        f"""
+        """
         class Background(AsyncWebSocketUser):
-            engine = {engine!r}
             wait_time = constant(1)
+
+            def __init__(self, environment):
+                self.engine = next(ENGINES)
+                super().__init__(environment)
 
             async def on_start(self):
                 self.connection = await self.ws.connect("/echo")
@@ -309,7 +329,7 @@ def test_background_tasks_that_still_send_at_the_stop_make_no_failures(run: Run,
     )
     assert (result.code, result.complaints) == (0, "")
     counts = server.counts()
-    assert counts["closes"] == {"1000": 10}
+    assert counts["closes"] == {"1000": 11}
     assert counts["messages_in"] == result.counts["WS SEND /echo"]
     assert result.counts["WS SESSION /echo"] == 10
 

@@ -58,8 +58,8 @@ def check(result: LocustRun, server: Server) -> None:
     assert counts["closes"] == {"1000": 12}
 
 
-def test_a_master_and_two_workers(start: Start, server: Server, engine: str) -> None:
-    source, port = SOURCE.format(engine=engine), str(unused_port())
+def test_a_master_and_two_workers(start: Start, server: Server) -> None:
+    source, port = SOURCE.format(engine="picows"), str(unused_port())
     master = start(source, "--master", "--headless", "--expect-workers", "2", "--master-bind-port", port, *USERS)
     workers = [start(source, "--worker", "--master-port", port) for _ in range(2)]
     eventually(lambda: len(master.notes()) == 6, seconds=30)

@@ -12,14 +12,17 @@ from .running import LocustRun
 Run = Callable[..., LocustRun]
 
 
-def test_users_that_wait_or_block_answer_pings(run: Run, server: Server, engine: str) -> None:
+def test_users_that_wait_or_block_answer_pings(run: Run, server: Server) -> None:
     """The server pings each 0.2 s and cuts off who does not answer in that time: only the one that stalls."""
     result = run(
         f"""
         class Base(AsyncWebSocketUser):
             abstract = True
             fixed_count = 4
-            engine = {engine!r}
+
+            def __init__(self, environment):
+                self.engine = next(ENGINES)
+                super().__init__(environment)
 
             async def on_start(self):
                 self.connection = await self.ws.connect("/pings?interval={0.2 * SCALE}", name=type(self).__name__)
