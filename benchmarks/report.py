@@ -61,7 +61,7 @@ class Results:
 
     def per_user(self, competitor: str, select: Select) -> Spread | None:
         """What one more idle user adds: between the idle scenarios with the fewest and the most users."""
-        idle = sorted({(m.users, s) for (s, c, _), m in self.found.items() if s.startswith("idle") and c == competitor})
+        idle = sorted({(m.users, s) for (s, c, _), m in self.found.items() if s.startswith("idle,") and c == competitor})
         if len(idle) < 2:
             return None
         (few, small), (many, large) = idle[0], idle[-1]
