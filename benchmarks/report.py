@@ -61,7 +61,9 @@ class Results:
 
     def per_user(self, competitor: str, select: Select) -> Spread | None:
         """What one more idle user adds: between the idle scenarios with the fewest and the most users."""
-        idle = sorted({(m.users, s) for (s, c, _), m in self.found.items() if s.startswith("idle,") and c == competitor})
+        idle = sorted(
+            {(m.users, s) for (s, c, _), m in self.found.items() if s.startswith("idle,") and c == competitor}
+        )
         if len(idle) < 2:
             return None
         (few, small), (many, large) = idle[0], idle[-1]
@@ -233,6 +235,11 @@ def aims(results: Results) -> str:
                 f"echoes/s, {users} users, {engine} engine : blocking recipe",
                 must,
                 results.ratio((echo, key), (echo, REFERENCE), lambda m: m.echoes),
+            )
+            row(
+                f"CPU an echo, {users} users, blocking recipe : {engine} engine",
+                "the same, less blurred",
+                results.ratio((echo, REFERENCE), (echo, key), lambda m: m.cpu_us),
             )
         row(
             f"CPU an echo, {users} users, fast engine : picows on uvloop without Locust",
