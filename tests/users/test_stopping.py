@@ -139,6 +139,8 @@ def test_a_stop_is_bounded_when_the_server_answers_nothing(start: Start, server:
     """Neither closing handshakes nor coroutines that ignore their cancellation hold the stop up for ever."""
     locust = start(
         """
+        from locust_ws_async.client import Backoff
+
         class Base(AsyncWebSocketUser):
             abstract = True
             close_timeout = 0.5
@@ -166,14 +168,32 @@ def test_a_stop_is_bounded_when_the_server_answers_nothing(start: Start, server:
                         await asyncio.sleep(1000)
                     except asyncio.CancelledError:
                         note("ignores")
+
+        class KilledWhileClosing(Base):
+            close_timeout = 1000
+
+            @task
+            async def work(self):
+                await asyncio.sleep(1000)
+
+            def on_stop(self):
+                gevent.spawn_later(0.5, self.greenlet.kill)
+
+        class Reconnecting(Base):
+            reconnect = Backoff(initial=1000, maximum=1000)
+
+            @task
+            async def work(self):
+                async with self.ws.connect("/close/1011", name="reconnecting") as connection:
+                    await connection.recv()
         """,
         "--headless",
         "--users",
-        "4",
+        "8",
         "--spawn-rate",
-        "4",
+        "8",
     )
-    eventually(lambda: locust.notes().count(["connected"]) == 4)
+    eventually(lambda: locust.notes().count(["connected"]) == 8)
     locust.process.terminate()
     result = locust.finish()
     assert ["ignores"] in result.notes
