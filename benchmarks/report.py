@@ -125,6 +125,12 @@ def markdown(
         "ratios are paired within a round. Echoes are the server's count.\n",
         aims(results),
     ]
+    if blurred := [m for m in results.found.values() if starved(m)]:
+        parts.append(
+            f"**Blurred**: in {len(blurred)} of {len(results.found)} measurements the client had under 95 % of its core "
+            "though the server had time to spare, since something else ran on the machine. Trust the CPU figures more "
+            "than the rates, and measure again at a quiet time.\n"
+        )
     for scenario in scenarios:
         parts.append(f"## {scenario.name[0].upper()}{scenario.name[1:]}\n")
         parts.append(table_of(scenario, results, competitors))
@@ -140,6 +146,10 @@ def markdown(
     if left_out:
         parts += ["## Left out\n", "\n".join(left_out) + "\n"]
     return "\n".join(parts)
+
+
+def starved(m: Measurement) -> bool:
+    return m.echoes > 0 and m.cpu < 0.95 and m.server_cpu < 0.75
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
