@@ -127,8 +127,8 @@ def markdown(
     ]
     if blurred := [m for m in results.found.values() if starved(m)]:
         parts.append(
-            f"**Blurred**: in {len(blurred)} of {len(results.found)} measurements the client had under 95 % of its core "
-            "though the server had time to spare, since something else ran on the machine. Trust the CPU figures more "
+            f"**Blurred**: in {len(blurred)} of {len(results.found)} measurements the client had under 95 % of its "
+            "core though the server had time to spare: something else ran on the machine. Trust the CPU figures more "
             "than the rates, and measure again at a quiet time.\n"
         )
     for scenario in scenarios:
