@@ -37,6 +37,7 @@ from .base import (
     Target,
     Wire,
     invalid_header,
+    not_utf8,
     parse_close,
 )
 
@@ -197,7 +198,7 @@ class _Wire(picows.WSListener):
                     return
             self._other_frame(kind, frame, arrived)
         except UnicodeDecodeError as exc:
-            self.fail(Close(1007, f"{exc.reason} at position {exc.start}"))
+            self.fail(not_utf8(exc).close)
         except InvalidFrame as exc:
             self.fail(exc.close)
 
