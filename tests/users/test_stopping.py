@@ -179,6 +179,21 @@ def test_a_stop_is_bounded_when_the_server_answers_nothing(start: Start, server:
             def on_stop(self):
                 gevent.spawn_later(0.5, self.greenlet.kill)
 
+        class KilledWhileBackgroundEnds(KilledWhileClosing):
+            close_timeout = 0.5
+            cancel_timeout = 1
+
+            async def on_start(self):
+                await super().on_start()
+                self.echo = await self.ws.connect("/echo", name="echo")
+                self.background = asyncio.create_task(self.take_long())
+
+            async def take_long(self):
+                try:
+                    await asyncio.sleep(1000)
+                finally:
+                    await asyncio.sleep(1000)
+
         class Reconnecting(Base):
             reconnect = Backoff(initial=1000, maximum=1000)
 
@@ -189,19 +204,20 @@ def test_a_stop_is_bounded_when_the_server_answers_nothing(start: Start, server:
         """,
         "--headless",
         "--users",
-        "8",
+        "10",
         "--spawn-rate",
-        "8",
+        "10",
     )
-    eventually(lambda: locust.notes().count(["connected"]) == 8)
+    eventually(lambda: locust.notes().count(["connected"]) == 10)
     locust.process.terminate()
     result = locust.finish()
     assert ["ignores"] in result.notes
     lines = result.complaints.splitlines()
     assert len(lines) == 2 and all("left behind" in line and "Stubborn.work" in line for line in lines)
+    assert result.counts["WS SESSION echo"] == 2
     unanswered = "connection closed by this side, which the server did not answer with a close frame"
     assert result.failures == {
-        "WS SESSION /silent": {f"ConnectionClosedError('{unanswered}')": 24},
+        "WS SESSION /silent": {f"ConnectionClosedError('{unanswered}')": 30},
         "WS SESSION in a task": {f"ConnectionClosedError('{unanswered}')": 2},
         "WS SESSION reconnecting": {"ConnectionClosedError('connection closed by the server: 1011 internal error')": 2},
     }
@@ -309,9 +325,8 @@ def test_a_user_may_stop_itself_and_others(run: Run, server: Server) -> None:
 
         class KilledTwice(Async):
             async def end(self):
-                greenlet = self.greenlet
-                gevent.spawn_later(0.1, greenlet.kill)
-                gevent.spawn_later(0.2, greenlet.kill)
+                gevent.spawn_later(0.1, self.greenlet.kill)
+                gevent.spawn_later(0.2, self.greenlet.kill)
                 try:
                     await asyncio.sleep(1000)
                 finally:
