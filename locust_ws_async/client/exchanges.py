@@ -346,8 +346,12 @@ class Exchange:
             return await future
         except asyncio.CancelledError:
             pending.give_up(waiter)
-            if not is_request and future.done() and not future.cancelled():
-                connection.put_back(future.result())  # it came, and nobody has seen it
+            # It may have come, or failed, in the same turn of the loop, and nobody has seen it.
+            if future.done() and not future.cancelled() and future.exception() is None:
+                if is_request:
+                    connection.report_late(self._name, self._started, future.result())
+                else:
+                    connection.put_back(future.result())
             raise
 
     def _report(self, error: BaseException | None) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import time
 from typing import Any
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.protocol import State
 
 from locust_ws_async.client import WebSocketConnection, any_message, json_field, json_subset, prefix, regex
 from locust_ws_async.client import reply as keepalive_reply
@@ -56,6 +58,26 @@ def test_a_thousand_requests_in_flight(bench: Bench) -> None:
     run(main())
     assert bench.types().count("WS REQUEST") == 1000
     assert not bench.failures()
+
+
+def test_the_time_ends_with_the_arrival(bench: Bench) -> None:
+    async def main() -> None:
+        async with bench.client().connect("/echo") as connection:
+
+            def keep_the_loop_busy(message: str | bytes) -> bool:
+                asyncio.get_running_loop().call_soon(time.sleep, 0.2)
+                return True
+
+            await connection.request("x", match=keep_the_loop_busy)
+            await connection.expect(keep_the_loop_busy, timeout=0.05, optional=True)
+            await connection.send("y")
+            await connection.expect(keep_the_loop_busy)
+
+    run(main())
+    request, optional, expectation = (row for row in bench.rows if row.type in ("WS REQUEST", "WS RECV"))
+    assert request.time is not None and request.time < 190
+    assert optional.time is None
+    assert expectation.time is not None and expectation.time < 190
 
 
 def test_replies_in_reverse(bench: Bench) -> None:
@@ -120,6 +142,56 @@ def test_a_cancelled_request_is_late_too(bench: Bench) -> None:
 
     run(main())
     assert [row.name for row in bench.rows if row.type == "WS REQUEST"] == ["/echo (late)"]
+
+
+def test_cancelling_an_expectation_in_the_turn_of_the_loop_in_which_it_fails(bench: Bench) -> None:
+    async def main() -> None:
+        connection = await bench.client().connect("/silent")
+
+        async def perform() -> None:
+            await connection.expect(any_message)
+
+        waiting = asyncio.create_task(perform())
+        await asyncio.sleep(0)  # it waits now
+        connection.abort()
+        while connection.state is not State.CLOSED:
+            await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    run(main())
+    assert bench.types() == ["WS CONNECT", "WS SESSION"]
+
+
+def test_a_reply_in_the_turn_of_the_loop_in_which_its_request_is_cancelled(bench: Bench) -> None:
+    async def main() -> None:
+        async with bench.client().connect("/echo") as connection:
+
+            async def perform() -> None:
+                await connection.request("?")
+
+            waiting = asyncio.create_task(perform())
+            while not connection.stats.messages_received:
+                await asyncio.sleep(0)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+
+    run(main())
+    assert [row.name for row in bench.rows if row.type == "WS REQUEST"] == ["/echo (late)"]
+
+
+def test_a_message_that_is_nested_too_deep_to_parse_is_nobodys_reply(bench: Bench) -> None:
+    deep = "[" * 200_000
+
+    async def main() -> None:
+        async with bench.client().connect("/echo") as connection:
+            await connection.send(deep)
+            await connection.request({"id": 1}, match=BY_ID)
+            assert await connection.recv() == deep
+
+    run(main())
 
 
 def test_different_timeouts(bench: Bench) -> None:

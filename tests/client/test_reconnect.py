@@ -382,6 +382,33 @@ def test_closing_in_on_connected(bench: Bench) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("who", ["on_connected", "close", "abort"])
+def test_closing_in_or_during_a_later_on_connected(bench: Bench, who: str) -> None:
+    async def main() -> None:
+        calls = 0
+
+        async def on_connected(connection: WebSocketConnection) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == 2:
+                if who == "on_connected":
+                    await connection.close()
+                else:
+                    await asyncio.Event().wait()  # for what does not end with the connection
+
+        async with server(cut, echo) as url:
+            connection = await bench.client().connect(url, reconnect=SOON, on_connected=on_connected)
+            await eventually(lambda: calls == 2)
+            if who == "close":
+                await connection.close()
+            elif who == "abort":
+                connection.abort()
+            await connection.wait_closed()
+            assert connection.state is State.CLOSED
+
+    run(main())
+
+
 def test_keepalive_and_pings_begin_again(bench: Bench) -> None:
     seen: list[str | bytes] = []
 
