@@ -239,6 +239,26 @@ def test_closing_while_it_waits_for_the_next_attempt(bench: Bench, how: str) -> 
     run(main())
 
 
+def test_cancelling_a_connect_in_the_turn_of_the_loop_in_which_it_succeeds(bench: Bench) -> None:
+    async def main() -> None:
+        async with server(echo) as url:
+            client = bench.client()
+
+            async def connect() -> None:
+                await client.connect(url, reconnect=SOON)
+
+            connecting = asyncio.create_task(connect())
+            while not client.connections:
+                await asyncio.sleep(0)
+            connecting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await connecting
+            await eventually(lambda: not client.connections)
+
+    run(main())
+    assert bench.rows == []
+
+
 def test_closing_while_it_is_connecting(bench: Bench) -> None:
     async def main() -> None:
         async def be_slow(connection: ServerConnection, request: Any) -> None:
