@@ -113,6 +113,7 @@ STEPS = st.lists(
 @example([("wait", "any"), ("request", 0), ("reply", 0)])
 @example([("request", 0), ("call", 0), ("reply", 0)])
 @example([("call", 0), ("request", 0), ("reply", 0)])
+@example([("request", 1), ("call", 0), ("request", 0), ("reply", 0)])
 @example([("request", 0), ("call", 0), ("give up", 0), ("reply", 0), ("reply", 0)])
 def test_the_oldest_that_matches_gets_it(steps: list[tuple[str, Any]]) -> None:
     async def main() -> None:
