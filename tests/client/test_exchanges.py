@@ -99,6 +99,35 @@ def test_duplicates_go_to_recv(bench: Bench) -> None:
     run(main())
 
 
+def test_connects_and_requests_are_coroutines_for_tasks(bench: Bench) -> None:
+    async def main() -> None:
+        client = bench.client()
+        client.connect("/rpc")  # not used: nothing happens, and nothing is "never awaited"
+        connection = await asyncio.create_task(client.connect("/rpc"))
+        async with connection, asyncio.TaskGroup() as group:
+            asks = [
+                group.create_task(connection.request({"id": number, "params": number}, match=BY_ID))
+                for number in range(5)
+            ]
+        assert [result_of(ask.result()) for ask in asks] == list(range(5))
+
+    run(main())
+    assert [row.type for row in bench.rows].count("WS CONNECT") == 1
+
+
+def test_a_cancelled_task_of_a_request(bench: Bench) -> None:
+    async def main() -> None:
+        async with bench.client().connect("/silent", close_timeout=0.1) as connection:
+            ask = asyncio.create_task(connection.request("anybody?"))
+            await eventually(lambda: connection.stats.texts_sent)
+            ask.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await ask
+
+    run(main())
+    assert "WS REQUEST" not in [row.type for row in bench.rows]
+
+
 def test_a_timeout_and_the_late_reply(bench: Bench) -> None:
     async def main() -> None:
         async with bench.client().connect("/rpc") as connection:
