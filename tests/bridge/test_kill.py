@@ -554,6 +554,24 @@ def test_control_flow_reaches_the_run_that_comes_next() -> None:
         assert host.run(asyncio.sleep(0, "next")) == "next"
 
 
+def test_no_control_flow_once_the_end_has_begun() -> None:
+    async def on_stop() -> str:
+        asyncio.get_running_loop().call_soon(raise_stop_user)
+        background = asyncio.create_task(raises())
+        await asyncio.wait([background])
+        host.carry(StopUser())
+        return await asyncio.sleep(0.001, "to its end")
+
+    async def raises() -> None:
+        raise StopUser
+
+    with hosting(carried=(StopUser,)) as host:
+        host.run(asyncio.sleep(0))
+        host.carry_no_more()
+        host.cancel_tasks()
+        assert host.run(on_stop()) == "to its end"
+
+
 def test_other_exceptions_of_background_tasks_are_reported_as_asyncio_does(
     host: LoopHost, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -642,6 +660,44 @@ def test_a_blocking_function_runs_in_the_hosts_greenlet_and_the_loop_goes_on(hos
     before = len(ticks)
     host.sleep(0.02)
     assert len(ticks) > before
+
+
+def test_a_blocking_function_may_come_back_to_the_host_at_once(host: LoopHost) -> None:
+    async def main() -> None:
+        raise AssertionError("runs")
+
+    host.run(asyncio.sleep(0))
+    host.call(host.sleep, 0.001)
+    assert host.call(host.call, max, 1, 2) == 2
+    with pytest.raises(RuntimeError, match="make it async"):
+        host.call(host.run, main())
+    with pytest.raises(RuntimeError, match="make it async"):
+        host.call(host.close)
+    assert host.run(asyncio.sleep(0, "next")) == "next"
+
+
+def test_a_kill_after_a_function_that_returns_a_coroutine_leaves_it_closed() -> None:
+    blocked = Event()
+
+    def block() -> None:
+        blocked.set()
+        gevent.sleep(FOREVER)
+
+    def function() -> Any:
+        blocked.wait()
+        return asyncio.sleep(0)
+
+    def user() -> None:
+        with hosting(cancel_timeout=0.01) as host:
+            host.run(asyncio.sleep(0))
+            host.loop.call_soon(block)
+            host.call(function)
+
+    greenlet = gevent.spawn(user)
+    assert blocked.wait(20)
+    gevent.sleep(0.01)
+    greenlet.kill(timeout=20)
+    assert greenlet.dead
 
 
 def test_what_the_loop_carries_outranks_an_error_of_the_function_but_not_its_kill() -> None:

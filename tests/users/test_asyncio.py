@@ -408,3 +408,29 @@ def test_a_task_that_cancels_itself_is_an_error_and_not_the_end_of_the_user(run:
     assert result.code == 1
     assert result.notes == [["goes on"]]
     assert result.exceptions == {"the task was cancelled, though Locust does not stop the user": 1}
+
+
+def test_a_loop_that_the_locustfile_runs_in_a_greenlet_of_its_own(run: Run) -> None:
+    result = run(
+        """
+        async def poll():
+            while not polled:
+                await asyncio.sleep(0.01)
+
+        polled = []
+        events.init.add_listener(lambda **_: gevent.spawn(asyncio.run, poll()))
+        quit_when_done()
+
+        class Beside(AsyncUser):
+            async def on_start(self):
+                await asyncio.sleep(0.05)
+
+            @task
+            async def task(self):
+                note(asyncio.get_running_loop() is self._loop_host.loop)
+                polled.append(True)
+                raise StopUser
+        """
+    )
+    assert (result.code, result.complaints) == (0, "")
+    assert result.notes == [[True]]
