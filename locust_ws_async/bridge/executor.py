@@ -25,6 +25,7 @@ class GreenletExecutor(Executor):
     def __init__(self) -> None:
         self._running: dict[Future[Any], Greenlet[..., None]] = {}
         self._closed = False
+        self._killed = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Start ``fn(*args, **kwargs)``; its result or any exception, also a ``BaseException``, goes into the future.
@@ -43,7 +44,8 @@ class GreenletExecutor(Executor):
                 try:
                     result = fn(*args, **kwargs)
                 except BaseException as exc:
-                    future.set_exception(exc)
+                    if not self._killed:
+                        future.set_exception(exc)
                 else:
                     future.set_result(result)
         finally:
@@ -59,7 +61,10 @@ class GreenletExecutor(Executor):
             gevent.joinall(list(self._running.values()))
 
     def kill(self) -> None:
-        """Take no more calls and raise ``GreenletExit`` in those that run, in the hub's next turn."""
+        """Take no more calls and raise ``GreenletExit`` in those that run, in the hub's next turn.
+
+        Their futures stay pending: nobody is left to look at them.
+        """
+        self._killed = True
         self.shutdown(wait=False, cancel_futures=True)
         gevent.killall(list(self._running.values()), block=False)
-        self._running.clear()

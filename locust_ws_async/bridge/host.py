@@ -9,19 +9,22 @@ The rules of this file:
    wait at once. Background tasks live on until `close()`, since there may be more to run (an async ``on_stop``).
 3. The loop runs while the greenlet waits, be it for a coroutine (`run`), for a blocking call (`call`) or just for time
    to pass (`sleep`).
+4. The host alone says when the loop stops: a ``loop.stop()`` of somebody else, or one left over from a run that ended
+   otherwise, is no more than a pause.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
 import gevent
 import greenlet
 
 from .loop import GreenletEventLoop
+from .private import forget, get_running_loop
 
 __all__ = ["LoopHost"]
 
@@ -61,37 +64,35 @@ class LoopHost:
         except BaseException:
             coro.close()  # so that the error above is not followed by "was never awaited"
             raise
-        task = loop.create_task(coro)
+        task: asyncio.Task[T] = loop.create_task(coro)
         try:
-            return loop.run_until_complete(task)
+            _drive(loop, task)
         except BaseException:
-            if not task.done():
-                self._cancel([task])
+            self._cancel(loop, task)
             raise
+        return task.result()
 
     def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call the blocking *function* while the loop goes on.
 
         *function* runs here, in the host's own greenlet, where greenlet-local data, ``gevent.getcurrent()`` and kills
         mean what its author expects; another greenlet serves the loop meanwhile. Without a loop there is nothing to
-        keep alive.
+        keep alive. What the loop carries meanwhile is raised when *function* has ended, unless a kill has ended it.
         """
         loop = self._loop
         if loop is None or loop.is_running():
             return function(*args, **kwargs)
-        self._own_loop()
-        server = gevent.spawn(_outcome, loop.run_forever)
+        server = _Server(self._own_loop())
         try:
-            return function(*args, **kwargs)
-        finally:
-            loop.call_soon(loop.stop)
-            try:
-                server.join()
-            except BaseException:
-                server.kill()
-                raise
-            if server.value is not None:
-                raise server.value  # what the loop carries
+            result = function(*args, **kwargs)
+        except Exception:
+            server.stop()
+            raise
+        except BaseException:
+            server.kill(self.cancel_timeout)
+            raise
+        server.stop()
+        return result
 
     def sleep(self, seconds: float) -> None:
         """Let *seconds* pass while the loop runs; at least one turn of the hub, as ``gevent.sleep(0)``."""
@@ -101,14 +102,15 @@ class LoopHost:
             return
         if seconds <= 0:
             gevent.sleep(0)
-        timer = loop.call_later(seconds, loop.stop)
+        over = loop.create_future()
+        timer = loop.call_later(seconds, over.set_result, None)
         try:
-            loop.run_forever()
+            _drive(loop, over)
         finally:
             timer.cancel()
 
     def carry(self, exc: BaseException) -> None:
-        """Raise *exc* from the :meth:`run`, :meth:`call` or :meth:`sleep` under way. For callbacks of the loop."""
+        """Raise *exc* from :meth:`run`, :meth:`call` or :meth:`sleep`, whichever runs or comes next."""
         if self._loop is not None:
             self._loop.carry(exc)
 
@@ -118,13 +120,16 @@ class LoopHost:
         if loop is None:
             return
         self._own_loop()
+        end = loop.create_task(_end(loop))
         try:
-            self._cancel(loop.tasks)
-            self._finish(loop)
+            self._drive_to_the_end(loop, end)
         finally:
             for task in loop.tasks:
-                logger.error("%r ignored its cancellation for %s s and is left behind", task, self.cancel_timeout)
-                task._log_destroy_pending = False  # it was just reported
+                if task is not end:
+                    logger.error(
+                        "%r did not end within %s s of its cancellation: left behind", task, self.cancel_timeout
+                    )
+                forget(task)
             self._loop = self._greenlet = None
             loop.close()
 
@@ -133,7 +138,7 @@ class LoopHost:
         loop = self._loop
         if loop is None:
             # Raises where a loop is running in this greenlet already, a foreign one (asyncio.run) included.
-            running = asyncio._get_running_loop()
+            running = get_running_loop()
             if running is not None:
                 raise RuntimeError(f"{running!r} is running in this greenlet: await the coroutine there instead")
             self._greenlet = current
@@ -143,54 +148,117 @@ class LoopHost:
                 "this LoopHost belongs to another greenlet: call it there, or schedule the coroutine on its loop with "
                 "asyncio.run_coroutine_threadsafe()"
             )
-        elif loop.is_running():
+        elif get_running_loop() is loop:
             raise RuntimeError("called from inside the loop: await the coroutine instead")
+        elif loop.is_running():
+            raise RuntimeError(
+                "called from a function that LoopHost.call() runs: make it async and await the coroutine"
+            )
         return loop
 
-    def _cancel(self, tasks: Collection[asyncio.Task[Any]]) -> None:
-        """Cancel *tasks* and run the loop until they are done, for at most `cancel_timeout` seconds."""
-        pending = set(tasks)
-        if not pending:
-            return
-        loop = self._loop
-        assert loop is not None
+    def _cancel(self, loop: GreenletEventLoop, task: asyncio.Task[Any]) -> None:
+        """Cancel *task* and give it its time, after an exception has ended its run; that exception is the one to raise.
 
-        def done(task: asyncio.Task[Any]) -> None:
-            pending.discard(task)
-            if not pending:
-                loop.stop()
-
-        for task in list(pending):
+        A task that was blocked when the kill came knows already, and may be busy with its ``finally``.
+        """
+        if task is not loop.interrupted:
+            loop.call_soon(_cancelled_once, task)
             task.cancel()
-            task.add_done_callback(done)
-        timer = loop.call_later(self.cancel_timeout, loop.stop)
+        self._drive_to_the_end(loop, task)
+
+    def _drive_to_the_end(self, loop: GreenletEventLoop, task: asyncio.Task[Any]) -> None:
+        """Run *loop* until *task* is done, for at most `cancel_timeout` seconds whatever may block; carry nothing."""
+        raised_before = task.done()
+        loop.ending = True
         try:
-            loop.run_forever()
+            with gevent.Timeout(self.cancel_timeout, _TimeIsUp):
+                loop.call_soon(loop.stop)  # what else is carried is in the queue by now
+                loop.run_forever()
+                _drive(loop, task)
+            if not (raised_before or task.cancelled()) and (exc := task.exception()) is not None:
+                context = {"message": "exception in a coroutine that was cancelled", "exception": exc, "task": task}
+                loop.call_exception_handler(context)
+        except _TimeIsUp:
+            task.cancel()  # whatever it is that it goes on with
         finally:
-            timer.cancel()
-            for task in pending:
-                task.remove_done_callback(done)
-        for task in set(tasks) - pending:
-            if not task.cancelled() and task.exception() is not None:
-                loop.call_exception_handler(
-                    {"message": "exception while a task was cancelled", "exception": task.exception(), "task": task}
-                )
+            loop.ending = False
+            loop.interrupted = None
 
-    def _finish(self, loop: GreenletEventLoop) -> None:
-        """Let asynchronous generators and transports that were closed in the last moment come to their end."""
-        shutdown = loop.create_task(loop.shutdown_asyncgens())
-        timer = loop.call_later(self.cancel_timeout, loop.stop)
-        shutdown.add_done_callback(lambda task: loop.stop())
+
+def _cancelled_once(task: asyncio.Task[Any]) -> None:
+    """Take back one of two cancellations.
+
+    If the exception that ended the run came from a child in a ``TaskGroup`` of *task*, then the group has cancelled
+    *task* meanwhile, too. Since Python 3.13 it would then pass our cancellation on to the first ``await`` after the
+    group, which may well be in a ``finally``.
+    """
+    if task.cancelling() > 1:
+        task.uncancel()
+
+
+class _TimeIsUp(gevent.GreenletExit):
+    """A kill of the host's own, for what is to be left behind."""
+
+
+async def _end(loop: GreenletEventLoop) -> None:
+    """Cancel all other tasks, also those that they start meanwhile, then asynchronous generators."""
+    this = {asyncio.current_task()}
+    while others := loop.tasks - this:
+        for task in others:
+            task.cancel()
+        await asyncio.wait(others)
+    await loop.shutdown_asyncgens()
+    await asyncio.sleep(0)  # for transports that were closed in the last moment
+
+
+def _drive(loop: GreenletEventLoop, future: asyncio.Future[Any]) -> None:
+    """Run *loop* until *future* is done (rule 4)."""
+    future.add_done_callback(lambda _: loop.stop())
+    while not future.done():
+        loop.run_forever()
+
+
+class _Server:
+    """Runs a loop in a greenlet of its own, for as long as its host's greenlet blocks in :meth:`LoopHost.call`."""
+
+    def __init__(self, loop: GreenletEventLoop) -> None:
+        self._loop = loop
+        self._stopped = False
+        self._carried: BaseException | None = None
+        self._greenlet = gevent.spawn(self._run)
+
+    def _run(self) -> None:
+        while not self._stopped:
+            try:
+                self._loop.run_forever()
+            except BaseException as exc:  # which gevent would print if it left the greenlet
+                if self._carried is None:
+                    self._carried = exc
+                if isinstance(exc, gevent.GreenletExit):
+                    break
+
+    def stop(self) -> None:
+        """End when the callback that runs now has ended, and raise what the loop has carried.
+
+        An exception thrown in meanwhile kills that callback.
+        """
         try:
-            loop.run_forever()
+            self._end(timeout=None)
+        except BaseException:
+            self._greenlet.kill()
+            raise
+        if self._carried is not None:
+            raise self._carried
+
+    def kill(self, timeout: float) -> None:
+        """End when the callback that runs now has ended, which is killed after *timeout* seconds."""
+        try:
+            self._end(timeout)
         finally:
-            timer.cancel()
+            self._greenlet.kill()
 
-
-def _outcome(function: Callable[[], None]) -> BaseException | None:
-    """What *function* raised; returned, since gevent prints what leaves a greenlet."""
-    try:
-        function()
-    except BaseException as exc:
-        return exc
-    return None
+    def _end(self, timeout: float | None) -> None:
+        self._stopped = True
+        if self._loop.is_running():
+            self._loop.call_soon(self._loop.stop)
+        self._greenlet.join(timeout)

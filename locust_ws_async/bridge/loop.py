@@ -1,4 +1,12 @@
-"""GreenletEventLoop: asyncio's own selector event loop, run by a greenlet on the gevent hub."""
+"""GreenletEventLoop: asyncio's own selector event loop, run by a greenlet on the gevent hub.
+
+The rules of this file:
+
+1. asyncio's semantics are asyncio's code: what is overridden here says why.
+2. An exception that ends the run leaves ``run_forever()`` as soon as the callback that raised it returns. asyncio lets
+   only ``KeyboardInterrupt`` and ``SystemExit`` out of callbacks and tasks; here also a kill that arrives while one
+   blocks, any other ``BaseException``, and the types *carried*. Callbacks that did not get their turn stay queued.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +15,35 @@ import errno
 import signal
 import sys
 import warnings
-from asyncio import events
 from collections.abc import Callable
+from concurrent.futures import Executor
 from contextvars import Context
-from typing import Any
+from math import inf
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 import gevent.socket
 import greenlet
+from gevent import GreenletExit
 from gevent.hub import Hub, get_hub
 
 from .executor import GreenletExecutor
-from .selector import READ, WRITE, HubSelector, switch
+from .isolation import isolate
+from .private import Handle, SelectorEventLoop, set_running_loop
+from .selector import READ, WRITE, HubSelector
 
 __all__ = ["GreenletEventLoop"]
 
-new_handle = asyncio.Handle.__new__
-set_asyncgen_hooks = sys.set_asyncgen_hooks
-set_running_loop = events._set_running_loop
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 _MANY_CANCELLED_TIMERS = 100  # so many asyncio leaves in its heap (asyncio/base_events.py)
 
+_new_handle = Handle.__new__
+_set_asyncgen_hooks = sys.set_asyncgen_hooks
+_switch = greenlet.greenlet.switch
 
-class GreenletEventLoop(asyncio.SelectorEventLoop):
+
+class GreenletEventLoop(SelectorEventLoop):
     """An asyncio event loop for one greenlet; any number of them run side by side in one thread.
 
     It is the standard library's loop over a :class:`HubSelector`, and differs from it in this:
@@ -47,41 +62,44 @@ class GreenletEventLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, *, carried: tuple[type[BaseException], ...] = ()) -> None:
         hub: Hub = get_hub()
+        isolate(hub)
         self._hub = hub
         self._carried = carried
-        self._carrying: BaseException | None = None
-        self._greenlet_executor: GreenletExecutor | None = None
+        self._leaving: _Leave | None = None
+        self.ending = False
+        """While true nothing is carried: another exception has ended the run, and this one is only cleaned up."""
+        self.interrupted: asyncio.Task[Any] | None = None
+        """The task in which the last kill arrived, as its cancellation; None if it did not arrive in a task."""
         self.tasks: set[asyncio.Task[Any]] = set()
         """The loop's unfinished tasks. Kept here since ``asyncio.all_tasks()`` walks those of every loop."""
         self._selector: HubSelector
         super().__init__(HubSelector(hub))
-        self._selector.isolation.isolate(self)
 
     # Running
 
     def run_forever(self) -> None:
         """Run in the current greenlet until ``stop()``, or until an exception is thrown in or carried."""
-        current = greenlet.getcurrent()
-        if current is self._hub:
+        if greenlet.getcurrent() is self._hub:
             raise RuntimeError("the gevent hub cannot run an event loop: do it in a greenlet, e.g. gevent.spawn()")
-        # asyncio.BaseEventLoop checks too, but Python 3.13.0 does so where a refusal spoils the state of a running loop.
+        if get_hub() is not self._hub:
+            raise RuntimeError("this event loop belongs to another thread: create it in the thread that runs it")
+        # asyncio.BaseEventLoop checks too, but Python 3.13.0 where a refusal spoils the state of the running loop.
         self._check_closed()
         self._check_running()
-        current.switch_out = self._selector.isolation.switch_out
+        _set_asyncgen_hooks(None, None)  # perhaps those of a parked loop, which asyncio would put back at the end
         try:
             super().run_forever()
         finally:
-            del current.switch_out
-        if self._carrying is not None:
-            exc, self._carrying = self._carrying, None
-            raise exc
+            if self._leaving is not None:  # something else has ended the run before
+                self._leaving.cancel()
+                self._leaving = None
 
     def close(self) -> None:
         """Close the loop; blocking calls that its executor still runs are killed."""
+        executor = self._default_executor
         super().close()
-        if self._greenlet_executor is not None:
-            self._greenlet_executor.shutdown(wait=False, cancel_futures=True)
-            self._greenlet_executor = None
+        if isinstance(executor, GreenletExecutor):
+            executor.kill()
 
     def _run_once(self) -> None:
         """asyncio's pass over the loop, with a short cut in front for the common case.
@@ -97,20 +115,20 @@ class GreenletEventLoop(asyncio.SelectorEventLoop):
             ready, scheduled, selector = self._ready, self._scheduled, self._selector
             popleft, keys, seen = ready.popleft, selector.keys, selector.seen
             hub, current = self._hub, greenlet.getcurrent()
-            asyncgen_hooks = selector.isolation.asyncgen_hooks
+            asyncgen_hooks = sys.get_asyncgen_hooks()
             while not (ready or seen or self._stopping):
-                if scheduled and (
-                    self._timer_cancelled_count > _MANY_CANCELLED_TIMERS or not selector.armed(scheduled[0]._when)
-                ):
+                if not 0.0 < selector.armed_for <= (scheduled[0]._when if scheduled else inf):
+                    break
+                if self._timer_cancelled_count > _MANY_CANCELLED_TIMERS:
                     break
                 selector.parked = current
                 set_running_loop(None)
                 try:
-                    woken = switch(hub)
+                    woken = _switch(hub)
                 finally:
                     selector.parked = None
                     set_running_loop(self)
-                    set_asyncgen_hooks(*asyncgen_hooks)
+                    _set_asyncgen_hooks(*asyncgen_hooks)
                 if woken is None:
                     break
                 fd, mask = woken
@@ -129,22 +147,28 @@ class GreenletEventLoop(asyncio.SelectorEventLoop):
 
     # Waking up
 
-    def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
-        if context is None or self._debug or self._closed:
-            handle = super().call_soon(callback, *args, context=context)
-        else:  # every wake-up of a task comes here: Handle.__init__() written out, without its look at the debug mode
-            handle = new_handle(asyncio.Handle)
-            handle._callback, handle._args, handle._loop, handle._context = callback, args, self, context
-            handle._cancelled, handle._repr, handle._source_traceback = False, None, None
-            self._ready.append(handle)
+    def call_soon(
+        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
         if self._selector.parked is not None:
             self._selector.wake()
+        if context is None or self._debug or self._closed:
+            return super().call_soon(callback, *args, context=context)
+        # Every wake-up of a task comes here: Handle.__init__() written out, without its look at the debug mode.
+        handle = _new_handle(Handle)
+        handle._callback, handle._args, handle._loop, handle._context = callback, args, self, context
+        handle._cancelled, handle._repr, handle._source_traceback = False, None, None
+        self._ready.append(handle)
         return handle
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: Context | None = None) -> asyncio.TimerHandle:
-        timer = super().call_at(when, callback, *args, context=context)
+    def call_at(
+        self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
         self._selector.wake()
-        return timer
+        return super().call_at(when, callback, *args, context=context)
+
+    def _check_thread(self) -> None:
+        """asyncio's debug mode takes greenlets for threads, after monkey-patching; :meth:`wake` knows them."""
 
     def _write_to_self(self) -> None:
         self._selector.wake_threadsafe()
@@ -158,20 +182,32 @@ class GreenletEventLoop(asyncio.SelectorEventLoop):
     # Exceptions that must not be lost
 
     def carry(self, exc: BaseException) -> None:
-        """Make ``run_forever()`` stop and raise *exc* in its greenlet; the first of several counts."""
-        if self._carrying is None:
-            self._carrying = exc
-        self.stop()
-        self._selector.wake()
+        """Make ``run_forever()`` raise *exc*, or the next one if none is running; the first of several counts."""
+        if self._leaving is None and not self.ending:
+            self._leave(exc)
+        elif not self._is_carried(exc):
+            super().call_exception_handler({"message": "exception while another one ends the run", "exception": exc})
 
-    def _is_carried(self, exc: BaseException | None) -> bool:
+    def killed(self, task: asyncio.Task[Any] | None, exc: GreenletExit) -> None:
+        """The greenlet was killed by *exc* while it was blocked in *task*, or else in a callback."""
+        self.interrupted = task
+        if self._leaving is not None:
+            self._leaving.cancel()
+        self._leave(exc)
+
+    def _leave(self, exc: BaseException) -> None:
+        self._leaving = _Leave(self, exc)
+        self._selector.wake()
+        self._ready.appendleft(self._leaving)
+
+    def _is_carried(self, exc: BaseException) -> bool:
         if isinstance(exc, Exception):
             return isinstance(exc, self._carried)
-        return exc is not None and not isinstance(exc, asyncio.CancelledError)
+        return not isinstance(exc, asyncio.CancelledError)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        exc = context.get("exception")
-        if self._is_carried(exc):
+        exc: BaseException | None = context.get("exception")
+        if exc is not None and self._is_carried(exc) and not self._closed:
             self.carry(exc)
         else:
             super().call_exception_handler(context)
@@ -192,30 +228,28 @@ class GreenletEventLoop(asyncio.SelectorEventLoop):
 
     # Blocking work beside the loop
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
+    ) -> asyncio.Future[T]:
         if executor is None and self._default_executor is None:
-            self._check_closed()
-            self._check_default_executor()
-            if self._greenlet_executor is None:
-                self._greenlet_executor = GreenletExecutor()
-            executor = self._greenlet_executor
+            self._default_executor = GreenletExecutor()
         return super().run_in_executor(executor, func, *args)
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
-        executor = self._greenlet_executor
-        if executor is not None:
-            self._greenlet_executor = None
-            try:
-                async with asyncio.timeout(timeout):
-                    await asyncio.wrap_future(GreenletExecutor().submit(executor.shutdown))
-            except TimeoutError:
-                warnings.warn(
-                    f"blocking calls of the executor did not end within {timeout} seconds",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
-                executor.shutdown(wait=False)
-        await super().shutdown_default_executor()
+        """Wait until the calls of the default executor have ended, for at most *timeout* seconds; it takes no more."""
+        executor = self._default_executor
+        if not isinstance(executor, GreenletExecutor):
+            await super().shutdown_default_executor()
+            return
+        self._executor_shutdown_called = True
+        try:
+            # asyncio does this in a thread, which cannot wait for the greenlets of this one.
+            async with asyncio.timeout(timeout):
+                await asyncio.wrap_future(GreenletExecutor().submit(executor.shutdown))
+        except TimeoutError:
+            warnings.warn(
+                f"blocking calls of the executor did not end within {timeout} seconds", RuntimeWarning, stacklevel=2
+            )
 
     async def getaddrinfo(self, host: Any, port: Any, **hints: Any) -> Any:
         return await self.run_in_executor(None, lambda: gevent.socket.getaddrinfo(host, port, **hints))
@@ -227,13 +261,13 @@ class GreenletEventLoop(asyncio.SelectorEventLoop):
 
     if sys.platform != "win32":
 
-        def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+        def add_signal_handler(self, sig: int, callback: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
             """Call *callback* in the loop when *sig* arrives; main thread only. Errors as in asyncio."""
             if asyncio.iscoroutine(callback) or asyncio.iscoroutinefunction(callback):
                 raise TypeError("coroutines cannot be used with add_signal_handler()")
             self._check_signal(sig)
             self._check_closed()
-            self._signal_handlers[sig] = events.Handle(callback, args, self, None)
+            self._signal_handlers[sig] = asyncio.Handle(callback, args, self, None)
             try:
                 signal.signal(sig, lambda signum, frame: self._handle_signal(signum))
                 signal.siginterrupt(sig, False)
@@ -242,3 +276,16 @@ class GreenletEventLoop(asyncio.SelectorEventLoop):
                 if isinstance(exc, OSError) and exc.errno != errno.EINVAL:
                     raise
                 raise RuntimeError(f"signal {sig} cannot be caught here: {exc}") from exc
+
+
+class _Leave(Handle):
+    """In the loop's queue: leaves ``run_forever()`` with an exception, which asyncio's handles would catch."""
+
+    __slots__ = ()
+
+    def __init__(self, loop: GreenletEventLoop, exc: BaseException) -> None:
+        super().__init__(loop.carry, (exc,), loop)
+
+    def _run(self) -> None:
+        self._loop._leaving = None
+        raise self._args[0]

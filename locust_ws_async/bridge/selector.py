@@ -11,7 +11,9 @@ This is the one place where asyncio's loop meets gevent's. The rules of this fil
    that must be cheap it asks the kernel about our few descriptors directly, and every `HUB_TURN`-th time in a row it
    lets the hub run instead, so that a loop that always has something to do cannot starve other greenlets.
 4. There is one timer watcher, and it stays armed: asyncio's next deadline seldom comes closer from one wait to the
-   next, and a timer that fires too early only costs one more look at the clock.
+   next, and a timer that fires too early only costs one more look at the clock. It is armed also where there is no
+   deadline: gevent raises ``LoopExit`` when nothing is left that could wake a greenlet, and it does not know of other
+   threads.
 
 The rejected alternative is ``gevent.selectors.GeventSelector``: its ``select(0)`` never polls, and each wait creates
 and closes a timer and an event object.
@@ -19,7 +21,6 @@ and closes a timer and an event object.
 
 from __future__ import annotations
 
-import selectors
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
 from time import monotonic
 from typing import Any
@@ -28,15 +29,16 @@ import greenlet
 from gevent.hub import Hub
 from gevent.monkey import get_original
 
-from .isolation import Isolation
+from .isolation import park
+from .private import Selector
 
-__all__ = ["READ", "WRITE", "HubSelector", "switch"]
+__all__ = ["READ", "WRITE", "HubSelector"]
 
 HUB_TURN = 8
+FOREVER = 86_400.0  # seconds; asyncio's loops wait no longer either
 
 READ, WRITE = 1, 2  # libev's and libuv's masks, the same in both
 
-switch = greenlet.greenlet.switch  # hub.switch() would also call switch_out: here we leave by ourselves
 _get_ident = get_original("threading", "get_ident")
 
 try:
@@ -50,7 +52,7 @@ else:
     _POLL_READ, _POLL_WRITE = select.POLLIN, select.POLLOUT
 
 
-class HubSelector(selectors._BaseSelectorImpl):  # type: ignore[misc, name-defined] # typeshed leaves it out
+class HubSelector(Selector):
     """A selector whose ``select()`` waits on the hub of the thread that creates it.
 
     Cancelling: an exception thrown into the parked greenlet (a kill, ``gevent.Timeout``) leaves ``select()``; no
@@ -63,7 +65,6 @@ class HubSelector(selectors._BaseSelectorImpl):  # type: ignore[misc, name-defin
         self._hub = hub
         self._hub_loop = hub.loop
         self._thread_id = _get_ident()
-        self.isolation = Isolation(hub)
         self._watchers: dict[int, Any] = {}
         self.parked: greenlet.greenlet | None = None
         """The greenlet that waits in ``select()``."""
@@ -71,14 +72,15 @@ class HubSelector(selectors._BaseSelectorImpl):  # type: ignore[misc, name-defin
         """Readiness that was seen while the greenlet was busy elsewhere, by descriptor; those watchers are stopped."""
         self._waking = False
         self._timer: Any = None
-        self._timer_at = 0.0  # monotonic; 0.0 while the timer is not armed
+        self.armed_for = 0.0
+        """When the timer goes off, on the monotonic clock; 0.0 while it is not armed."""
         self._poll: Any = None
         self._polls_in_a_row = 0
 
     # Registration
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
-        key: SelectorKey = super().register(fileobj, events, data)
+        key = super().register(fileobj, events, data)
         mask = (READ if events & EVENT_READ else 0) | (WRITE if events & EVENT_WRITE else 0)
         try:
             watcher = self._hub_loop.io(key.fd, mask)
@@ -94,7 +96,7 @@ class HubSelector(selectors._BaseSelectorImpl):  # type: ignore[misc, name-defin
         return key
 
     def unregister(self, fileobj: Any) -> SelectorKey:
-        key: SelectorKey = super().unregister(fileobj)
+        key = super().unregister(fileobj)
         watcher = self._watchers.pop(key.fd)
         watcher.stop()
         watcher.close()
@@ -126,19 +128,15 @@ class HubSelector(selectors._BaseSelectorImpl):  # type: ignore[misc, name-defin
         if self.seen:
             return self._take_seen()
         if timeout is None or timeout > 0:
-            if timeout is not None:
-                deadline = monotonic() + timeout
-                if not self.armed(deadline):
-                    self._arm(deadline, timeout)
+            seconds = FOREVER if timeout is None else timeout
+            deadline = monotonic() + seconds
+            if not 0.0 < self.armed_for <= deadline:
+                self._arm(deadline, seconds)
             return self._ready(self.park())
         self._polls_in_a_row += 1
         if self._polls_in_a_row % HUB_TURN and _poll_class is not None:
             return self._ask_kernel()
         return self._let_hub_run()
-
-    def armed(self, deadline: float) -> bool:
-        """Whether the timer goes off at *deadline* or before."""
-        return 0.0 < self._timer_at <= deadline
 
     def park(self) -> tuple[int, int] | None:
         """Park the current greenlet until a descriptor is ready, the timer goes off or :meth:`wake` is called.
@@ -148,12 +146,11 @@ class HubSelector(selectors._BaseSelectorImpl):  # type: ignore[misc, name-defin
         """
         self._polls_in_a_row = 0
         self.parked = greenlet.getcurrent()
-        self.isolation.leave()
         try:
-            return switch(self._hub)  # type: ignore[no-any-return] # what the callbacks below pass to switch()
+            woken: tuple[int, int] | None = park(self._hub)
         finally:
             self.parked = None
-            self.isolation.enter()
+        return woken
 
     def wake(self) -> None:
         """End the ``select()`` that is under way, if there is one. For other greenlets of the selector's thread."""
@@ -203,7 +200,7 @@ class HubSelector(selectors._BaseSelectorImpl):  # type: ignore[misc, name-defin
             self._timer.stop()
             self._timer.close()
         self._timer = self._hub_loop.timer(max(seconds, self._hub_loop.approx_timer_resolution))
-        self._timer_at = deadline
+        self.armed_for = deadline
         self._timer.start(self._on_timer, update=True)
 
     def _take_seen(self) -> list[tuple[SelectorKey, int]]:
@@ -235,7 +232,7 @@ class HubSelector(selectors._BaseSelectorImpl):  # type: ignore[misc, name-defin
             self._watchers[fd].stop()
 
     def _on_timer(self) -> None:
-        self._timer_at = 0.0
+        self.armed_for = 0.0
         if self.parked is not None:
             self.parked.switch(None)
 

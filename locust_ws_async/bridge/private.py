@@ -1,0 +1,82 @@
+"""The private names of the standard library that the bridge stands on, in one place and with types.
+
+They are the same in CPython 3.11, 3.12 and 3.13; typeshed leaves most of them out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import sys
+from asyncio.events import _get_running_loop as get_running_loop
+from asyncio.events import _set_running_loop as set_running_loop
+from typing import TYPE_CHECKING, Any, cast
+
+__all__ = [
+    "Handle",
+    "Selector",
+    "SelectorEventLoop",
+    "forget",
+    "get_running_loop",
+    "set_running_loop",
+    "swap_current_task",
+]
+
+if TYPE_CHECKING:
+    from collections import deque
+    from concurrent.futures import Executor
+
+    class Handle(asyncio.Handle):
+        _args: tuple[Any, ...]
+        _callback: Any
+        _context: Any
+        _loop: Any
+        _repr: Any
+        _source_traceback: Any
+
+    class TimerHandle(asyncio.TimerHandle):
+        _when: float
+
+    class SelectorEventLoop(asyncio.SelectorEventLoop):
+        _closed: bool
+        _debug: bool
+        _default_executor: Executor | None
+        _executor_shutdown_called: bool
+        _ready: deque[asyncio.Handle]
+        _scheduled: list[TimerHandle]
+        _signal_handlers: dict[int, asyncio.Handle]
+        _stopping: bool
+        _timer_cancelled_count: int
+
+        def _check_closed(self) -> None: ...
+        def _check_running(self) -> None: ...
+        def _check_signal(self, sig: int) -> None: ...
+        def _handle_signal(self, sig: int) -> None: ...
+        def _run_once(self) -> None: ...
+
+    class Selector(selectors.BaseSelector):
+        _fd_to_key: dict[int, selectors.SelectorKey]
+
+        def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey: ...
+        def unregister(self, fileobj: Any) -> selectors.SelectorKey: ...
+        def get_map(self) -> Any: ...
+
+    def swap_current_task(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None) -> None:
+        """Make *task* the current one of the running *loop*. From a task to None or back (3.12 fails otherwise)."""
+
+else:
+    Handle = asyncio.Handle
+    SelectorEventLoop = asyncio.SelectorEventLoop
+    Selector = selectors._BaseSelectorImpl
+
+    if sys.version_info >= (3, 12):
+        swap_current_task = asyncio.tasks._swap_current_task
+    else:
+
+        def swap_current_task(loop, task):
+            """Up to 3.11 current tasks are kept by loop alone, and no other greenlet runs this one: nothing to do."""
+
+
+def forget(task: asyncio.Task[Any]) -> None:
+    """Let *task* be destroyed while it is pending, without a report."""
+    cast(Any, task)._log_destroy_pending = False

@@ -1,0 +1,468 @@
+"""Running loop, current task and contextvars belong to a greenlet, whatever blocks inside of it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextvars import ContextVar
+from typing import Any
+
+import gevent
+import greenlet
+import pytest
+from gevent.event import AsyncResult, Event
+from gevent.lock import Semaphore
+from gevent.monkey import get_original, is_module_patched
+from gevent.queue import Queue
+from gevent.socket import socketpair
+
+from locust_ws_async.bridge import LoopHost
+
+from .helpers import hosting, result, spawn, together, until
+
+user: ContextVar[int] = ContextVar("user", default=-1)
+
+
+class Blocking:
+    """Ways to block a greenlet through gevent, in whatever it is called."""
+
+    def __init__(self) -> None:
+        self.lock = Semaphore()
+
+    def turn(self) -> None:
+        gevent.sleep(0)
+
+    def sleep(self) -> None:
+        gevent.sleep(0.001)
+
+    def hold_lock(self) -> None:
+        with self.lock:
+            gevent.sleep(0)
+
+    def event(self) -> None:
+        event = Event()
+        gevent.spawn(event.set)
+        event.wait()
+
+    def result(self) -> None:
+        answer: AsyncResult[int] = AsyncResult()
+        gevent.spawn_later(0.001, answer.set_exception, ValueError())
+        with pytest.raises(ValueError):
+            answer.get()
+
+    def queue(self) -> None:
+        queue: Queue[int] = Queue()
+        gevent.spawn_later(0, queue.put, 1)
+        queue.get()
+
+    def join(self) -> None:
+        gevent.spawn(gevent.sleep, 0).join()
+
+    def socket(self) -> None:
+        here, there = socketpair()
+        gevent.spawn(there.sendall, b"x")
+        here.recv(1)
+        here.close()
+        there.close()
+
+    def timeout(self) -> None:
+        with gevent.Timeout(0.001, False):
+            gevent.sleep(10)
+
+    def thread(self) -> None:
+        gevent.get_hub().threadpool.apply(int)
+
+    def standard_library(self) -> None:
+        if is_module_patched("time"):
+            import subprocess
+            import time
+
+            time.sleep(0)
+            lock = threading.Lock()
+            lock.acquire()
+            gevent.spawn(lock.release)
+            lock.acquire()
+            subprocess.run(["true"], check=True)
+
+    def any(self, chance: random.Random) -> None:
+        ways = [self.turn, self.sleep, self.hold_lock, self.event, self.result, self.queue, self.join, self.timeout]
+        rare = [self.socket, self.thread, self.standard_library]
+        chance.choice(ways if chance.random() < 0.98 else rare)()
+
+
+class Actor:
+    """One user that mixes awaits and blocking calls at random, and looks around after each."""
+
+    def __init__(self, number: int, blocking: Blocking, steps: int) -> None:
+        self.number, self.steps = number, steps
+        self.blocking = blocking
+        self.chance = random.Random(number)
+        self.looks = 0
+
+    def run(self) -> int:
+        user.set(self.number)
+        with hosting() as host:
+            host.run(self.main(host))
+            host.sleep(0.001)
+            self.look_outside()
+            host.run(self.main(host))
+        self.look_outside()
+        return self.looks
+
+    def look_outside(self) -> None:
+        assert asyncio._get_running_loop() is None
+        with pytest.raises(RuntimeError):
+            asyncio.current_task()
+        assert user.get() == self.number
+
+    def look(self, task: asyncio.Task[Any] | None) -> None:
+        assert asyncio.get_running_loop() is self.loop
+        assert asyncio.current_task() is task
+        assert user.get() == self.number
+        self.looks += 1
+
+    async def main(self, host: LoopHost) -> None:
+        self.loop = asyncio.get_running_loop()
+        assert self.loop is host.loop
+        background = asyncio.create_task(self.steps_of_a_task())
+        await self.steps_of_a_task()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.steps_of_a_task())
+            group.create_task(self.steps_of_a_task())
+        await background
+
+    async def steps_of_a_task(self) -> None:
+        this = asyncio.current_task()
+        for _ in range(self.steps):
+            self.look(this)
+            await self.chance.choice([self.block, self.turn, self.sleep, self.callback, self.child, self.timeout])()
+            self.look(this)
+
+    async def block(self) -> None:
+        this = asyncio.current_task()
+        self.blocking.any(self.chance)
+        self.look(this)
+
+    async def turn(self) -> None:
+        await asyncio.sleep(0)
+
+    async def sleep(self) -> None:
+        await asyncio.sleep(self.chance.random() / 500)
+
+    async def callback(self) -> None:
+        called = self.loop.create_future()
+
+        def callback() -> None:
+            self.look(None)
+            self.blocking.any(self.chance)
+            self.look(None)
+            called.set_result(None)
+
+        self.loop.call_soon(callback)
+        await called
+
+    async def child(self) -> None:
+        await asyncio.gather(self.block(), self.turn(), self.block())
+
+    async def timeout(self) -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.001):
+                self.blocking.any(self.chance)
+                await asyncio.sleep(30)
+
+
+def test_users_that_block_and_await_at_random_never_see_each_other() -> None:
+    blocking = Blocking()
+    actors = [Actor(number, blocking, steps=5) for number in range(100)]
+    done = Event()
+    looks_from_outside = 0
+
+    def outsider() -> None:
+        nonlocal looks_from_outside
+        while not done.is_set():
+            assert asyncio._get_running_loop() is None
+            gevent.sleep(0)
+            looks_from_outside += 1
+
+    def insiders() -> None:
+        try:
+            assert sum(together(*(actor.run for actor in actors), seconds=60)) > 10_000
+        finally:
+            done.set()
+
+    together(insiders, *[outsider] * 5, seconds=70)
+    assert looks_from_outside > 100
+
+
+@pytest.mark.parametrize("way", [way for way in vars(Blocking) if not way.startswith("_") and way != "any"])
+def test_each_way_to_block_gives_the_loop_back(way: str, host: LoopHost) -> None:
+    async def main() -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        getattr(Blocking(), way)()
+        assert (asyncio.get_running_loop(), asyncio.current_task()) == (loop, task)
+
+    seen = []
+
+    def other() -> None:
+        with hosting() as other_host:
+            other_host.run(asyncio.sleep(0))
+            seen.append(asyncio._get_running_loop())
+
+    bystander = spawn(other)
+    host.run(main())
+    result(bystander)
+    assert seen == [None]
+
+
+def test_two_users_blocked_at_once_come_back_in_either_order(host: LoopHost) -> None:
+    first, second = Event(), Event()
+    order: list[str] = []
+
+    def blocked(name: str, event: Event) -> None:
+        async def main() -> None:
+            loop, task = asyncio.get_running_loop(), asyncio.current_task()
+            event.wait()
+            order.append(name)
+            assert asyncio.get_running_loop() is loop
+            assert asyncio.current_task() is task
+            await asyncio.sleep(0)
+            async with asyncio.timeout(10):
+                await asyncio.sleep(0.001)
+
+        with hosting() as own:
+            own.run(main())
+
+    for opening in ([first, second], [second, first]):
+        greenlets = [spawn(blocked, "first", first), spawn(blocked, "second", second)]
+        gevent.sleep(0.01)
+        for event in opening:
+            event.set()
+            gevent.sleep(0.01)
+        for each in greenlets:
+            result(each)
+        first.clear()
+        second.clear()
+    assert order == ["first", "second", "second", "first"]
+
+
+def test_a_greenlet_beside_the_loop_sees_no_loop_and_may_host_one(host: LoopHost) -> None:
+    async def main() -> str:
+        assert await asyncio.to_thread(asyncio._get_running_loop) is None
+
+        def beside() -> str:
+            with hosting() as another:
+                return another.run(asyncio.sleep(0.001, "beside"))
+
+        return await asyncio.to_thread(beside)
+
+    assert host.run(main()) == "beside"
+
+
+def test_a_greenlet_that_a_coroutine_switches_into_shares_its_loop(host: LoopHost) -> None:
+    """What SQLAlchemy does to call synchronous code from a coroutine, and that may block."""
+
+    async def main() -> tuple[Any, Any]:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+        def synchronous() -> tuple[Any, Any]:
+            gevent.sleep(0.001)
+            return asyncio.get_running_loop(), asyncio.current_task()
+
+        assert greenlet.greenlet(synchronous).switch() == (loop, task)
+        assert (asyncio.get_running_loop(), asyncio.current_task()) == (loop, task)
+
+    async def other() -> None:
+        for _ in range(20):
+            await asyncio.sleep(0.0001)
+
+    def bystander() -> None:
+        with hosting() as own:
+            own.run(other())
+
+    together(bystander, lambda: None)
+    beside = spawn(bystander)
+    host.run(main())
+    result(beside)
+
+
+def test_contextvars_of_a_task_survive_blocking(host: LoopHost) -> None:
+    async def task(number: int) -> int:
+        user.set(number)
+        gevent.sleep(0.001)
+        await asyncio.sleep(0.001)
+        gevent.sleep(0)
+        return user.get()
+
+    async def main() -> list[int]:
+        user.set(99)
+        numbers = await asyncio.gather(*(task(number) for number in range(10)))
+        assert user.get() == 99
+        return numbers
+
+    before = user.get()
+    assert host.run(main()) == list(range(10))
+    assert user.get() == before
+
+
+def test_asynchronous_generators_end_in_the_loop_that_began_them() -> None:
+    ended: list[tuple[Any, Any]] = []
+
+    async def numbers() -> AsyncIterator[int]:
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                yield 1
+                gevent.sleep(0)
+                await asyncio.sleep(0)
+        finally:
+            await asyncio.sleep(0)
+            ended.append((loop, asyncio.get_running_loop()))
+
+    async def main() -> None:
+        kept = numbers()
+        await anext(kept)
+        for _ in range(3):
+            dropped = numbers()
+            await anext(dropped)
+            gevent.sleep(0)
+            await anext(dropped)
+            del dropped
+            gevent.sleep(0.001)
+            await asyncio.sleep(0.001)
+        kept_by_the_loop.append(kept)
+
+    kept_by_the_loop: list[Any] = []
+
+    def one() -> None:
+        with hosting() as host:
+            host.run(main())
+
+    together(*[one] * 20)
+    assert len(ended) == 20 * 4
+    assert all(began is end for began, end in ended)
+    assert len({began for began, _ in ended}) == 20
+    assert sys.get_asyncgen_hooks() == (None, None)
+
+
+class Tracer:
+    """A trace function of somebody else, which calls on to the one that it found."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def install(self) -> None:
+        self.previous = greenlet.gettrace()
+        greenlet.settrace(self)
+
+    def remove(self) -> None:
+        greenlet.settrace(self.previous)
+
+    def __call__(self, event: str, args: Any) -> None:
+        self.calls += 1
+        if self.previous is not None:
+            self.previous(event, args)
+
+
+def test_trace_functions_of_others_keep_being_called(host: LoopHost) -> None:
+    before, during, replacing = Tracer(), Tracer(), Tracer()
+
+    async def main() -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+        def look() -> None:
+            assert asyncio.get_running_loop() is loop
+            assert asyncio.current_task() is task
+
+        gevent.sleep(0)
+        gevent.spawn(during.install)
+        gevent.sleep(0.001)
+        look()
+        gevent.spawn(before.remove)  # out of order
+        gevent.sleep(0.001)
+        look()
+        gevent.spawn(replacing.install)
+        gevent.spawn(during.remove)
+        gevent.sleep(0.001)
+        look()
+        await asyncio.sleep(0)
+
+    def blocked() -> None:
+        with hosting() as own:
+            own.run(main())
+
+    before.install()
+    calls = before.calls
+    gevent.sleep(0)
+    assert before.calls > calls
+    try:
+        blocked()
+        for tracer in (before, during):
+            assert tracer.calls > 0
+        during.install()
+        calls = during.calls
+        host.run(asyncio.sleep(0.001))
+        assert during.calls > calls
+    finally:
+        greenlet.settrace(None)
+
+
+def test_loops_in_threads_with_hubs_of_their_own() -> None:
+    """A hub per OS thread; the threads of gevent's pool are real ones."""
+
+    def in_a_thread(number: int) -> int:
+        actors = [Actor(number, Blocking(), steps=2) for number in range(10 * number, 10 * number + 5)]
+        looks = sum(together(*(actor.run for actor in actors)))
+        gevent.get_hub().destroy()
+        return looks
+
+    looks: list[int] = []
+    threads = [native_thread(lambda number=number: looks.append(in_a_thread(number))) for number in range(4)]
+    here = spawn(Actor(99, Blocking(), steps=5).run)
+    for ended in threads:
+        until(ended)
+    assert result(here) > 0
+    assert len(looks) == 4
+    assert all(looks)
+
+
+def native_thread(function: Callable[[], Any]) -> Callable[[], bool]:
+    """Start a real thread, in a monkey-patched process too; returns what tells whether it has ended."""
+    ended = []
+
+    def run() -> None:
+        try:
+            function()
+        finally:
+            ended.append(True)
+
+    get_original("_thread", "start_new_thread")(run, ())
+    return lambda: bool(ended)
+
+
+def test_a_foreign_loop_is_left_alone(host: LoopHost) -> None:
+    async def foreign() -> str:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        gevent.sleep(0.001)
+        assert (asyncio.get_running_loop(), asyncio.current_task()) == (loop, task)
+        return "foreign"
+
+    async def hosted() -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(10):
+            gevent.sleep(0)
+            await asyncio.sleep(0)
+            assert asyncio.get_running_loop() is loop
+
+    def plain() -> str:
+        answer = asyncio.run(foreign())
+        asyncio.set_event_loop(None)
+        return answer
+
+    def user() -> None:
+        with hosting() as own:
+            own.run(hosted())
+
+    assert together(plain, user, plain, user)[::2] == ["foreign", "foreign"]
