@@ -71,7 +71,9 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--only", type=lambda text: text.replace("-", "_").split(","), default=COMPETITORS, metavar="A,B")
+    parser.add_argument(
+        "--only", type=lambda text: text.replace("-", "_").split(","), default=COMPETITORS, metavar="A,B"
+    )
     parser.add_argument("--echoes", type=int, default=300, help=f"N, for each of {USERS} users (default: 300)")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--write-baseline", action="store_true")

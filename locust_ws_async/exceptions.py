@@ -5,14 +5,17 @@ The errors of this package.
     ├── ConnectError (ConnectionError)             no connection came about: a failed WS CONNECT row
     │   ├── ConnectionRefused (ConnectionRefusedError)
     │   ├── UnknownHost
+    │   ├── ProxyError
     │   ├── TLSError
-    │   ├── ConnectTimeout (TimeoutError)          TCP, TLS and handshake together took over open_timeout
+    │   ├── ConnectTimeout (TimeoutError)          the phases together took over open_timeout; says in which it was
     │   └── HandshakeError                         the server answered, but not as a WebSocket server does
     │       └── HandshakeRejected                  an HTTP status other than 101: .status_code, .response
     ├── ConnectionClosed (ConnectionError)         the connection is over: .rcvd, .sent, .close_code, .close_reason
     │   ├── ConnectionClosedOK                     also websockets.exceptions.ConnectionClosedOK
     │   └── ConnectionClosedError                  also websockets.exceptions.ConnectionClosedError
-    └── PingTimeout (TimeoutError)                 no pong within the given time
+    ├── PingTimeout (TimeoutError)                 no pong within the given time
+    └── MessageTimeout (TimeoutError)              no message that matches within the given time
+    CatchResponseError                             what ``reply.failure(text)`` reports
 
 Locust groups failures by ``repr``. So texts here hold no addresses, ids, payloads or close reasons, and are the same on
 every engine; what differs from one failure to the next is in the attributes.
@@ -27,6 +30,7 @@ import websockets.exceptions
 from websockets.frames import CLOSE_CODE_EXPLANATIONS, Close
 
 __all__ = [
+    "CatchResponseError",
     "ConnectError",
     "ConnectTimeout",
     "ConnectionClosed",
@@ -35,7 +39,9 @@ __all__ = [
     "ConnectionRefused",
     "HandshakeError",
     "HandshakeRejected",
+    "MessageTimeout",
     "PingTimeout",
+    "ProxyError",
     "TLSError",
     "UnknownHost",
     "WebSocketError",
@@ -75,15 +81,19 @@ class UnknownHost(ConnectError):
         super().__init__(text)
 
 
+class ProxyError(ConnectError):
+    """The proxy cannot be reached, or made no connection to the server."""
+
+
 class TLSError(ConnectError):
     """The TLS handshake failed. ``__cause__`` is the :class:`ssl.SSLError`."""
 
 
 class ConnectTimeout(ConnectError, TimeoutError):
-    """TCP, TLS and the opening handshake together took longer than ``open_timeout``."""
+    """Name lookup, TCP, proxy, TLS and opening handshake together took longer than ``open_timeout``."""
 
-    def __init__(self, text: str = "no connection within open_timeout") -> None:
-        super().__init__(text)
+    def __init__(self, waiting_for: str = "the connection") -> None:
+        super().__init__(f"no connection within open_timeout, while waiting for {waiting_for}")
 
 
 class HandshakeError(ConnectError):
@@ -185,3 +195,22 @@ class PingTimeout(WebSocketError, TimeoutError):
 
     def __init__(self, text: str = "no pong within the timeout") -> None:
         super().__init__(text)
+
+
+class MessageTimeout(WebSocketError, TimeoutError):
+    """
+    No message that matches came within the given time.
+
+    ``__cause__`` is what the match raised for another message, if it did: it may be the reason.
+    """
+
+    def __init__(self, text: str = "no message that matches within the timeout") -> None:
+        super().__init__(text)
+
+
+class CatchResponseError(Exception):
+    """
+    A check found the reply wrong. Raised in the block of a request, it fails the request's row.
+
+    It has the name of Locust's own, of which Locust shows the text alone (locust/stats.py, ``to_name``).
+    """

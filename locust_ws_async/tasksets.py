@@ -9,40 +9,53 @@ function, so that every kind of task set works, nested ones included: ``TaskSet`
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from locust import TaskSet, User
+from locust.exception import RescheduleTask, RescheduleTaskImmediately
 
 from .bridge import LoopHost
+from .exceptions import WebSocketError
 
 __all__: list[str] = []
 
-_is_coroutine_function = functools.lru_cache(maxsize=None)(inspect.iscoroutinefunction)
 
-
-def adopt(taskset: TaskSet, host: LoopHost) -> TaskSet:
-    """Make *taskset* run its coroutine functions in *host*'s loop, and wait inside the loop between tasks."""
-    execute_task: Callable[[Any], None] = taskset.execute_task
+def adopt(taskset: TaskSet) -> TaskSet:
+    """Make *taskset* run its coroutine functions in its user's loop, and wait inside the loop between tasks."""
+    host = _host(taskset)
     replaced: Any = taskset
-    replaced.execute_task = lambda task: execute_task(_synchronous(task, taskset, host))
+    replaced.execute_task = functools.partial(_execute, taskset, taskset.execute_task)
     if type(taskset).on_start is not TaskSet.on_start:
         replaced.on_start = functools.partial(call, host, taskset.on_start)
     if type(taskset).on_stop is not TaskSet.on_stop:
         replaced.on_stop = functools.partial(call, host, taskset.on_stop)
-    replaced._sleep = host.sleep
+    replaced._sleep = functools.partial(_sleep, host)
     return taskset
 
 
 def call(host: LoopHost, function: Callable[..., Any], *args: Any) -> Any:
     """Call *function*, ``async def`` or plain, to its end."""
-    if _is_coroutine_function(function):
-        return host.run(function(*args))
+    if asyncio._get_running_loop() is not None:
+        return function(*args)  # a coroutine calls it, ``await self.on_start()`` say, and awaits it itself
+    if inspect.iscoroutinefunction(function):
+        return _run(host, function(*args))
     result = host.call(function, *args)
     # A decorator may have hidden the async def.
-    return host.run(result) if inspect.iscoroutine(result) else result
+    return _run(host, result) if inspect.iscoroutine(result) else result
+
+
+def _run(host: LoopHost, coro: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return host.run(coro)
+    except asyncio.CancelledError as exc:
+        # Not Locust's doing: a kill arrives here as GreenletExit. CancelledError, not being an Exception, would end the
+        # user without a word.
+        raise RuntimeError("the task was cancelled, though Locust does not stop the user") from exc
 
 
 def refuse_unawaited(user_class: type[User]) -> None:
@@ -84,12 +97,56 @@ def _functions(holder: Any) -> list[tuple[Any, Callable[..., Any]]]:
     return found
 
 
-def _synchronous(task: Any, taskset: TaskSet, host: LoopHost) -> Callable[[Any], None]:
-    """*task*, a function, a method bound to *taskset* or a nested task set, as a plain function of the task's owner."""
+def _execute(taskset: TaskSet, execute_task: Callable[[Any], None], task: Any) -> None:
+    """Locust's ``execute_task``, for tasks of either kind."""
+    if getattr(task, "__self__", None) is taskset:
+        task = task.__func__  # Markov chains look their tasks up on the instance (locust/user/markov_taskset.py:320)
+    try:
+        execute_task(_synchronous(task))
+    except Exception as exc:
+        if not _is_reported(exc):
+            raise
+        # The client has made a failed row of it. Locust would also print the traceback, for each failure again.
+        environment = taskset.user.environment
+        environment.events.user_error.fire(user_instance=taskset.user, exception=exc, tb=exc.__traceback__)
+        if not environment.catch_exceptions:
+            raise
+        raise RescheduleTask() from exc
+
+
+@functools.lru_cache(maxsize=256)
+def _synchronous(task: Any) -> Callable[[Any], None]:
+    """*task*, a function or a nested task set, as a plain function; named and marked as the task is."""
     if inspect.isclass(task):
         nested: Any = task
-        return lambda parent: adopt(nested(parent), host).run()  # type: ignore[no-untyped-call] # Locust's is untyped
-    if getattr(task, "__self__", None) is taskset:
-        return lambda owner: call(host, task)
-    return lambda owner: call(host, task, owner)
 
+        def run(parent: Any) -> None:
+            adopt(nested(parent)).run()  # type: ignore[no-untyped-call] # Locust's has no types
+
+        return functools.update_wrapper(run, nested, updated=())
+
+    @functools.wraps(task)
+    def run_to_its_end(owner: Any) -> None:
+        call(_host(owner), task, owner)
+
+    return run_to_its_end
+
+
+def _host(owner: Any) -> LoopHost:
+    """The loop of a task's owner, a user or a task set."""
+    user: Any = owner.user if isinstance(owner, TaskSet) else owner
+    host: LoopHost = user._loop_host
+    return host
+
+
+def _is_reported(exc: BaseException) -> bool:
+    if isinstance(exc, BaseExceptionGroup):  # of an asyncio.TaskGroup
+        return all(_is_reported(each) for each in exc.exceptions)
+    return isinstance(exc, WebSocketError)
+
+
+def _sleep(host: LoopHost, seconds: float) -> None:
+    """Locust's ``TaskSet._sleep``."""
+    # Raised in the background, by a request listener perhaps: it ends the current task, and there is none.
+    with contextlib.suppress(RescheduleTask, RescheduleTaskImmediately):
+        host.sleep(seconds)

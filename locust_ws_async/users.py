@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import fields
+from os import PathLike
 from ssl import SSLContext
 from time import perf_counter, time
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
+from gevent import GreenletExit
 from gevent.monkey import get_original
 from locust import TaskSet, User
 from locust.env import Environment
-from locust.exception import InterruptTaskSet, RescheduleTask, RescheduleTaskImmediately, StopTest, StopUser
-from locust.user.task import LOCUST_STATE_STOPPING
+from locust.exception import (
+    CatchResponseError,
+    InterruptTaskSet,
+    RescheduleTask,
+    RescheduleTaskImmediately,
+    StopTest,
+    StopUser,
+)
+from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 
 from .bridge import LoopHost
-from .client import ALL_ROWS, Backoff, ConnectOptions, WebSocketClient
+from .client import (
+    ALL_ROWS,
+    Backoff,
+    ConnectOptions,
+    Deflate,
+    KeepaliveRule,
+    SourceAddresses,
+    WebSocketClient,
+    WebSocketConnection,
+)
 from .exceptions import ConnectError
 from .reporting import reporter
 from .tasksets import adopt, call, refuse_generators, refuse_unawaited
@@ -25,7 +43,6 @@ __all__ = ["AsyncUser", "AsyncWebSocketUser"]
 T = TypeVar("T")
 
 _DEFAULTS = ConnectOptions()
-_SETTINGS = [field.name for field in fields(ConnectOptions)]
 
 # What Locust's task sets understand, wherever in the user's loop it is raised (locust/event.py:45).
 _CONTROL_FLOW = (StopUser, StopTest, RescheduleTask, RescheduleTaskImmediately, InterruptTaskSet)
@@ -94,14 +111,14 @@ class AsyncUser(User):
         finally:
             self._close()
 
-    def _start(self) -> None:
-        call(self._loop_host, self._on_start)
+    def _start(self) -> Any:
+        return call(self._loop_host, self._on_start)
 
-    def _stop(self) -> None:
-        call(self._loop_host, self._on_stop)
+    def _stop(self) -> Any:
+        return call(self._loop_host, self._on_stop)
 
     def _close(self) -> None:
-        self._loop_host.close()
+        _insist(self._loop_host.close)
 
     @property
     def _taskset_instance(self) -> TaskSet | None:  # Locust's User.run assigns its root task set (users.py:157)
@@ -109,7 +126,7 @@ class AsyncUser(User):
 
     @_taskset_instance.setter
     def _taskset_instance(self, taskset: TaskSet | None) -> None:
-        self._root_taskset = None if taskset is None else adopt(taskset, self._loop_host)
+        self._root_taskset = None if taskset is None else adopt(taskset)
 
 
 class AsyncWebSocketUser(AsyncUser):
@@ -147,14 +164,59 @@ class AsyncWebSocketUser(AsyncUser):
     headers: Mapping[str, str] | Iterable[tuple[str, str]] = _DEFAULTS.headers
     """Extra headers of the opening handshake."""
 
+    cookies: Mapping[str, str] = _DEFAULTS.cookies
+    """Cookies of the opening handshake."""
+
+    auth: tuple[str, str] | None = _DEFAULTS.auth
+    """User name and password for basic authentication."""
+
+    bearer: str | None = _DEFAULTS.bearer
+    """A token to send as ``Authorization: Bearer``."""
+
+    origin: str | None = _DEFAULTS.origin
+    """The ``Origin`` header, as browsers send it."""
+
+    user_agent: str | None = _DEFAULTS.user_agent
+    """The ``User-Agent`` header."""
+
+    share_cookies: bool = _DEFAULTS.share_cookies
+    """Share cookies with ``self.client`` of an ``HttpUser`` or ``FastHttpUser`` among the bases."""
+
+    share_headers: Sequence[str] = _DEFAULTS.share_headers
+    """Names of headers to send as that ``self.client`` does, ``("Authorization",)`` for instance."""
+
     subprotocols: Sequence[str] = _DEFAULTS.subprotocols
     """Subprotocols to offer, the preferred one first."""
 
-    ssl: SSLContext | None = _DEFAULTS.ssl
-    """The TLS context for ``wss``; None for one with the system's authorities, shared by all users of the process."""
+    compression: Literal["deflate"] | Deflate | None = _DEFAULTS.compression
+    """``"deflate"`` or a ``Deflate`` with parameters offers permessage-deflate (RFC 7692)."""
 
-    compression: str | None = _DEFAULTS.compression
-    """``"deflate"`` offers permessage-deflate (RFC 7692)."""
+    max_redirects: int = _DEFAULTS.max_redirects
+    """HTTP redirects to follow."""
+
+    ssl: SSLContext | None = _DEFAULTS.ssl
+    """A TLS context for ``wss``, for whatever ``verify`` and ``cert`` cannot say."""
+
+    verify: bool | str = _DEFAULTS.verify
+    """False accepts any certificate; a path is that of the authorities to accept."""
+
+    cert: str | tuple[str, str | None] | None = _DEFAULTS.cert
+    """The client's certificate: a PEM file with its private key, or a pair of files."""
+
+    server_hostname: str | None = _DEFAULTS.server_hostname
+    """The name to verify in TLS, if not that of the URL."""
+
+    proxy: str | bool | None = _DEFAULTS.proxy
+    """``http://...`` or ``socks5h://...``; True for the system's; None to connect directly."""
+
+    unix_socket: str | None = _DEFAULTS.unix_socket
+    """Connect to this path instead of the URL's host and port."""
+
+    local_address: str | Sequence[str] | SourceAddresses | None = None
+    """Connect from this address, or from several or a network (``10.0.0.0/28``) in turn, across all users."""
+
+    fold_ids: bool = _DEFAULTS.fold_ids
+    """Numbers and UUIDs in the path become ``{id}`` in the default name of the rows."""
 
     max_size: int | None = _DEFAULTS.max_size
     """Bytes: a longer message ends the connection with 1009."""
@@ -162,8 +224,11 @@ class AsyncWebSocketUser(AsyncUser):
     max_queue: int | None = _DEFAULTS.max_queue
     """Messages that may wait to be received; then reading pauses."""
 
+    overflow: Literal["pause", "drop", "fail"] = _DEFAULTS.overflow
+    """What a full queue does: stop reading, drop its oldest messages, or end the connection."""
+
     open_timeout: float | None = _DEFAULTS.open_timeout
-    """Seconds for name lookup, TCP, TLS and handshake together."""
+    """Seconds for name lookup, TCP, proxy, TLS, handshake and redirects together."""
 
     close_timeout: float = _DEFAULTS.close_timeout
     """Seconds that a close waits for the server before it cuts the connection."""
@@ -174,43 +239,91 @@ class AsyncWebSocketUser(AsyncUser):
     ping_timeout: float | None = _DEFAULTS.ping_timeout
     """Seconds that a peer has to answer a ping."""
 
+    record_last: int | None = _DEFAULTS.record_last
+    """Keep this many of the last frames, and write them to a file when the session or a check of it fails."""
+
+    record_to: str | PathLike[str] | None = _DEFAULTS.record_to
+    """The folder for these files; by default ``websocket-recordings``."""
+
+    request_timeout: float | None = _DEFAULTS.request_timeout
+    """Seconds that ``request`` and ``expect`` wait, if they are not told otherwise."""
+
+    keepalive: KeepaliveRule | Sequence[KeepaliveRule] = _DEFAULTS.keepalive
+    """Application keepalive: ``echo(json_subset({"type": "keepalive"}))`` for instance."""
+
+    reconnect: Backoff | None = _DEFAULTS.reconnect
+    """Make lost connections again: ``Backoff()`` for instance."""
+
+    on_connected: Callable[[WebSocketConnection], Awaitable[object]] | None = _DEFAULTS.on_connected
+    """Awaited with the connection after each connect and reconnect; may be a method: ``async def on_connected(self,
+    connection)``."""
+
+    _options: ClassVar[ConnectOptions] = _DEFAULTS
+
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         self.ws = WebSocketClient(
             base_url=self.host,
             report=self._report,
-            options=ConnectOptions(**{setting: getattr(self, setting) for setting in _SETTINGS}),
+            options=self._shared_options(),
             engine=self.engine,
             reported=frozenset(self.reported),
             connect_backoff=self.connect_backoff,
             escalate=self._loop_host.carry,
+            check_errors=(CatchResponseError,),
+            control_flow=_CONTROL_FLOW,
             # gevent's sockets are made for blocking calls; under an event loop they only cost memory and time.
             new_socket=get_original("socket", "socket"),
         )
         if not hasattr(self, "client"):
             self.client: Any = self.ws
 
-    def _start(self) -> None:
+    def _shared_options(self) -> ConnectOptions:
+        """The settings above; users of a class share one object as long as they do not differ."""
+        cls = type(self)
+        options = ConnectOptions(**{field.name: getattr(self, field.name) for field in fields(ConnectOptions)})
+        if options != cls._options:
+            cls._options = options
+        return cls._options
+
+    def _start(self) -> Any:
         while True:
             try:
-                super()._start()
+                result = super()._start()
             except ConnectError as exc:
                 if self.connect_backoff is None:
                     raise
                 # As Locust reports an exception in a task (locust/user/task.py:388).
                 self.environment.events.user_error.fire(user_instance=self, exception=exc, tb=exc.__traceback__)
                 if self._state == LOCUST_STATE_STOPPING:
-                    raise StopUser() from exc
+                    raise GreenletExit() from exc  # as if killed now; Locust would log StopUser as an error here
+                self._close_connections()  # the next attempt makes them again
+                self._state = LOCUST_STATE_WAITING  # a stop waits for no attempt (locust/user/users.py:214)
             else:
-                return
+                if self._state == LOCUST_STATE_WAITING:
+                    self._state = LOCUST_STATE_RUNNING
+                return result
 
     def _close(self) -> None:
         try:
-            if self.ws.connections:
-                self._loop_host.run(self.ws.aclose())
+            _insist(self._loop_host.cancel_tasks)  # before they meet closed connections
+            _insist(self._close_connections)
         finally:
             self.ws.abort()
             super()._close()
+
+    def _close_connections(self) -> None:
+        if self.ws.connections:
+            self._loop_host.run(self.ws.aclose())
+
+
+def _insist(step: Callable[[], None]) -> None:
+    """Call *step* until nothing interrupts it that would stop the user, as a request listener may: it is stopping."""
+    while True:
+        try:
+            return step()
+        except _CONTROL_FLOW:
+            continue
 
 
 class _Nothing:
@@ -225,7 +338,7 @@ _NOTHING = _Nothing()
 
 def _refuse_unawaited_tasks(cls: type[User], /, **kwargs: Any) -> None:
     super(User, cls).__init_subclass__(**kwargs)
-    if not cls.abstract and not issubclass(cls, AsyncUser):
+    if not cls.abstract and cls.run is User.run:
         refuse_unawaited(cls)
 
 

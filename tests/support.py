@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -25,6 +26,13 @@ def eventually(condition: Callable[[], Any], *, seconds: float = 10) -> Any:
         assert time.monotonic() < deadline, f"not within {seconds * SCALE} s: {condition}"
         time.sleep(0.02)
     return result
+
+
+def unused_port() -> int:
+    """A port of 127.0.0.1 at which nobody listens."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
 
 
 class DemoServerProcess:

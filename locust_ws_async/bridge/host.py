@@ -114,6 +114,12 @@ class LoopHost:
         if self._loop is not None:
             self._loop.carry(exc)
 
+    def cancel_tasks(self) -> None:
+        """Cancel every task in the loop and run it until they are done, for at most `cancel_timeout` seconds."""
+        if self._loop is not None:
+            loop = self._own_loop()
+            self._drive_to_the_end(loop, loop.create_task(_cancel_tasks(loop)))
+
     def close(self) -> None:
         """Cancel what still runs in the loop, for at most `cancel_timeout` seconds, and close it. Idempotent."""
         loop = self._loop
@@ -200,13 +206,17 @@ class _TimeIsUp(gevent.GreenletExit):
     """A kill of the host's own, for what is to be left behind."""
 
 
-async def _end(loop: GreenletEventLoop) -> None:
-    """Cancel all other tasks, also those that they start meanwhile, then asynchronous generators."""
+async def _cancel_tasks(loop: GreenletEventLoop) -> None:
+    """Cancel all other tasks, also those that they start meanwhile."""
     this = {asyncio.current_task()}
     while others := loop.tasks - this:
         for task in others:
             task.cancel()
         await asyncio.wait(others)
+
+
+async def _end(loop: GreenletEventLoop) -> None:
+    await _cancel_tasks(loop)
     await loop.shutdown_asyncgens()
     await asyncio.sleep(0)  # for transports that were closed in the last moment
 

@@ -185,7 +185,7 @@ class GreenletEventLoop(SelectorEventLoop):
         """Make ``run_forever()`` raise *exc*, or the next one if none is running; the first of several counts."""
         if self._leaving is None and not self.ending:
             self._leave(exc)
-        elif not self._is_carried(exc):
+        elif self.to_carry(exc) is None:
             super().call_exception_handler({"message": "exception while another one ends the run", "exception": exc})
 
     def killed(self, task: asyncio.Task[Any] | None, exc: GreenletExit) -> None:
@@ -200,14 +200,19 @@ class GreenletEventLoop(SelectorEventLoop):
         self._selector.wake()
         self._ready.appendleft(self._leaving)
 
-    def _is_carried(self, exc: BaseException) -> bool:
+    def to_carry(self, exc: BaseException | None) -> BaseException | None:
+        """What of *exc* ``run_forever()`` has to raise: *exc* itself, or one of a group that holds nothing else."""
+        if isinstance(exc, BaseExceptionGroup):
+            parts = [self.to_carry(part) for part in exc.exceptions]
+            kill = next((part for part in parts if part is not None and not isinstance(part, Exception)), None)
+            return kill if kill is not None or None in parts else parts[0]
         if isinstance(exc, Exception):
-            return isinstance(exc, self._carried)
-        return not isinstance(exc, asyncio.CancelledError)
+            return exc if isinstance(exc, self._carried) else None
+        return None if isinstance(exc, asyncio.CancelledError) else exc
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        exc: BaseException | None = context.get("exception")
-        if exc is not None and self._is_carried(exc) and not self._closed:
+        exc = self.to_carry(context.get("exception"))
+        if exc is not None and not self._closed:
             self.carry(exc)
         else:
             super().call_exception_handler(context)
@@ -221,8 +226,8 @@ class GreenletEventLoop(SelectorEventLoop):
     def _task_done(self, task: asyncio.Task[Any]) -> None:
         self.tasks.discard(task)
         # Not task.exception(): that counts as retrieved, and asyncio would not report one that nobody looks at.
-        exc = task._exception
-        if exc is not None and self._is_carried(exc):
+        exc = self.to_carry(task._exception)
+        if exc is not None:
             task.exception()
             self.carry(exc)
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Generator
+from time import monotonic
 from types import TracebackType
 from typing import Any
 
 from websockets.frames import Close
 
-from ..exceptions import ConnectError
+from ..exceptions import CatchResponseError, ConnectError
 from .backoff import Backoff
 from .connection import WebSocketConnection
+from .cookies import HTTPSession
 from .engines import load_engine
 from .naming import join_url, row_name
 from .network import SocketFactory
@@ -34,10 +36,15 @@ class WebSocketClient:
         options: the settings of connections that ``connect`` does not override.
         engine: "websockets" or "picows".
         reported: the row types to report.
-        connect_backoff: after a failed connect, the next one waits this long before its time begins, so that a task
-            that keeps failing does not spin. None for no wait.
-        escalate: takes an exception of ``report`` that nobody waits for; by default the loop's exception handler.
+        connect_backoff: after a failed connect, the next one begins no sooner than this, so that a task that keeps
+            failing does not spin. None for no wait.
+        escalate: takes an exception of ``report``, of a handler or of ``on_connected`` that no task waits for; by
+            default the loop's exception handler.
+        check_errors: exceptions that mean a failed check, besides ``AssertionError`` and ``CatchResponseError``.
+        control_flow: exceptions that mean no failure at all: raised in a check they leave its row a success, raised in
+            a handler they are escalated.
         new_socket: makes sockets; for an environment that replaces :class:`socket.socket`.
+        http_session: whose cookies and headers ``share_cookies`` and ``share_headers`` mean.
     """
 
     def __init__(
@@ -50,7 +57,10 @@ class WebSocketClient:
         reported: frozenset[str] = ALL_ROWS,
         connect_backoff: Backoff | None = None,
         escalate: Callable[[BaseException], None] | None = None,
+        check_errors: tuple[type[Exception], ...] = (),
+        control_flow: tuple[type[Exception], ...] = (),
         new_socket: SocketFactory = socket.socket,
+        http_session: HTTPSession | None = None,
     ) -> None:
         self.base_url = base_url
         self.report = report
@@ -61,13 +71,19 @@ class WebSocketClient:
             raise ValueError(f"unknown row type {sorted(unknown)[0]!r}; there are: {', '.join(sorted(ALL_ROWS))}")
         self.reported = reported
         self.escalate = escalate or _to_exception_handler
+        self.check_errors: tuple[type[Exception], ...] = (AssertionError, CatchResponseError, *check_errors)
+        self.control_flow = control_flow
         self.new_socket = new_socket
+        self.http_session = http_session
         self.connections: set[WebSocketConnection] = set()
         """The connections that are open."""
         self._backoff = connect_backoff
         self._failures = 0
+        self._not_before = 0.0
 
-    def connect(self, path_or_url: str, *, name: str | None = None, **options: Any) -> Connecting:
+    def connect(
+        self, path_or_url: str, *, name: str | Callable[[str], str] | None = None, **options: Any
+    ) -> Connecting:
         """
         Connect, by ``connection = await client.connect(...)`` or ``async with client.connect(...) as connection``.
 
@@ -76,7 +92,8 @@ class WebSocketClient:
 
         Args:
             path_or_url: a path, joined to ``base_url``, or a whole URL.
-            name: the name of the connection's rows; by default the path without its query string.
+            name: the name of the connection's rows, or what makes it of the URL; by default the path without its query
+                string.
             options: the fields of :class:`ConnectOptions`.
 
         Raises:
@@ -85,20 +102,34 @@ class WebSocketClient:
         """
         merged = self.options.replace(options)
         self.engine.check_options(merged)
+        if self.http_session is None and (merged.share_cookies or merged.share_headers):
+            raise ValueError(
+                "share_cookies and share_headers need an HTTP client of the same user: add HttpUser or FastHttpUser to "
+                "the bases of the user class, or give WebSocketClient an http_session"
+            )
         url = join_url(self.base_url, path_or_url)
-        return Connecting(self, url, row_name(path_or_url) if name is None else name, merged)
+        if name is None:
+            name = row_name(path_or_url, fold_ids=merged.fold_ids)
+        elif not isinstance(name, str):
+            name = name(url)
+            if not isinstance(name, str):
+                raise TypeError(f"name must be a str, or a function from the URL to a str; it gave {name!r}")
+        return Connecting(self, url, name, merged)
 
     async def open_connection(self, url: str, name: str, options: ConnectOptions) -> WebSocketConnection:
         """Called by :class:`Connecting`."""
-        if self._failures and self._backoff is not None:
-            await asyncio.sleep(self._backoff.delay(self._failures))
+        if (delay := self._not_before - monotonic()) > 0:
+            await asyncio.sleep(delay)
         connection = WebSocketConnection(self, url, name, options)
         try:
             await connection.open()
         except ConnectError:
-            self._failures += 1
+            # Connects that fail together, of one task group, count once.
+            if self._backoff is not None and (now := monotonic()) >= self._not_before:
+                self._failures += 1
+                self._not_before = now + self._backoff.delay(self._failures)
             raise
-        self._failures = 0
+        self._failures, self._not_before = 0, 0.0
         return connection
 
     async def aclose(self, timeout: float | None = None) -> None:
@@ -148,5 +179,5 @@ class Connecting:
 
 def _to_exception_handler(exc: BaseException) -> None:
     asyncio.get_running_loop().call_exception_handler(
-        {"message": "reporting the end of a WebSocket session failed", "exception": exc}
+        {"message": "an exception that no task of the WebSocket client waits for", "exception": exc}
     )

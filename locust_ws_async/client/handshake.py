@@ -1,38 +1,115 @@
-"""What the opening handshake asks for: from a URL and options to the target of an engine."""
+"""What the opening handshake asks for: from a URL and options to the target of an engine, also after a redirect."""
 
 from __future__ import annotations
 
 from typing import cast
+from urllib.parse import unquote, urljoin, urlsplit
 
 from websockets.headers import build_authorization_basic
 from websockets.uri import WebSocketURI, parse_uri
 
+from ..exceptions import HandshakeError
+from .cookies import HTTPSession, cookie_header, matching_cookies
 from .engines.base import Target
-from .network import default_ssl_context
+from .naming import join_url
 from .options import ConnectOptions
 
-__all__ = ["USER_AGENT", "handshake_target"]
+__all__ = ["handshake_target", "redirect", "split_credentials"]
 
-USER_AGENT = "locust-ws-async"
+_CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 
-def handshake_target(url: str, options: ConnectOptions) -> Target:
+def split_credentials(url: str, options: ConnectOptions) -> tuple[str, ConnectOptions]:
+    """Move user and password from the URL to ``auth`` (RFC 6455 section 10.5), unless the options have their own."""
+    parts = urlsplit(url)
+    if parts.username is None:
+        return url, options
+    url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    if options.auth is None and options.bearer is None:
+        credentials = unquote(parts.username), unquote(parts.password or "")
+        options = options.replace({"auth": credentials})
+    return url, options
+
+
+def handshake_target(url: str, options: ConnectOptions, session: HTTPSession | None) -> Target:
     """
-    The target for this URL. User and password in it become an Authorization header (RFC 6455 section 10.5).
-
-    Raises:
-        ValueError: not a valid URL, or a TLS context for ``ws://``.
+    The target for this URL, which holds no user and password. A header of ``headers`` stands in for any other of its
+    name, save ``Cookie``, which is one for all sources.
     """
     uri = parse_uri(url)
-    headers = cast("list[tuple[str, str]]", list(options.headers))  # pairs, whatever was given
+    headers = list(cast("tuple[tuple[str, str], ...]", options.headers))  # pairs, whatever was given
     given = {name.lower() for name, _ in headers}
-    if "user-agent" not in given:
-        headers.append(("User-Agent", USER_AGENT))
-    if uri.user_info is not None:
-        if "authorization" not in given:
-            headers.append(("Authorization", build_authorization_basic(*uri.user_info)))
-        scheme, rest = url.split("://", 1)
-        url = f"{scheme}://{rest.split('@', 1)[1]}"
-        uri = WebSocketURI(uri.secure, uri.host, uri.port, uri.path, uri.query)
-    context = (options.ssl or default_ssl_context()) if uri.secure else None
-    return Target(url, uri, tuple(headers), context)
+
+    def add(name: str, value: str | None) -> None:
+        if value is not None and name.lower() not in given:
+            given.add(name.lower())
+            headers.append((name, value))
+
+    add("User-Agent", options.user_agent)
+    add("Origin", options.origin)
+    if options.auth is not None:
+        add("Authorization", build_authorization_basic(*options.auth))
+    elif options.bearer is not None:
+        add("Authorization", f"Bearer {options.bearer}")
+    shared_cookies: list[str] = []
+    if session is not None:
+        if options.share_headers:
+            shared = {name.lower(): value for name, value in session.headers.items()}
+            for name in options.share_headers:
+                value = shared.get(name.lower())
+                add(name, value.decode("latin-1") if isinstance(value, bytes) else value)
+        if options.share_cookies:
+            shared_cookies = matching_cookies(session.cookies, url)
+    cookies = cookie_header(shared_cookies, options.cookies)
+    if cookies:
+        others = [value for name, value in headers if name.lower() == "cookie"]
+        headers = [pair for pair in headers if pair[0].lower() != "cookie"]
+        headers.append(("Cookie", "; ".join([*others, cookies])))
+    return Target(
+        url,
+        uri,
+        tuple(headers),
+        options.tls_context() if uri.secure else None,
+        options.server_hostname or uri.host,
+    )
+
+
+def redirect(url: str, location: str, options: ConnectOptions) -> tuple[str, ConnectOptions]:
+    """
+    Where a redirect leads (RFC 9110 section 15.4), and with which options.
+
+    Raises:
+        HandshakeError: it must not be followed.
+    """
+    try:
+        # http and https stand for ws and wss; a fragment is nothing to a WebSocket (RFC 6455 section 3).
+        new_url = join_url(None, urljoin("http" + url.removeprefix("ws"), location).partition("#")[0])
+        new = parse_uri(split_credentials(new_url, options)[0])
+    except ValueError as exc:
+        raise HandshakeError("the server redirects the handshake to what is not a WebSocket's URL") from exc
+    old = parse_uri(url)
+    if old.secure and not new.secure:
+        raise HandshakeError("the server redirects the handshake from wss:// to ws://, which is not followed")
+    if _origin(old) != _origin(new):
+        if options.unix_socket is not None:
+            raise HandshakeError("the server redirects the handshake to where unix_socket does not lead")
+        options = _without_credentials(options)
+    return split_credentials(new_url, options)
+
+
+def _without_credentials(options: ConnectOptions) -> ConnectOptions:
+    headers = cast("tuple[tuple[str, str], ...]", options.headers)
+    return options.replace(
+        {
+            "headers": [(name, value) for name, value in headers if name.lower() not in _CREDENTIALS],
+            "cookies": {},
+            "auth": None,
+            "bearer": None,
+            "share_headers": (),
+            "server_hostname": None,
+        }
+    )
+
+
+def _origin(uri: WebSocketURI) -> tuple[bool, str, int]:
+    return uri.secure, uri.host, uri.port

@@ -26,7 +26,7 @@ class Heartbeat:
         timeout: seconds for the pong; None to wait for as long as it takes.
     """
 
-    __slots__ = ("_connection", "_interval", "_loop", "_sent", "_timeout", "_timer")
+    __slots__ = ("_connection", "_interval", "_loop", "_sent", "_stopped", "_timeout", "_timer")
 
     def __init__(
         self, connection: _Beating, loop: asyncio.AbstractEventLoop, interval: float, timeout: float | None
@@ -36,15 +36,17 @@ class Heartbeat:
         self._interval = interval
         self._timeout = timeout
         self._sent = 0.0
+        self._stopped = False
         self._timer = loop.call_later(interval, self._beat)
 
     def stop(self) -> None:
-        """No more pings."""
+        """No more pings, though pongs may still come."""
         self._timer.cancel()
+        self._stopped = True
 
     def pong_received(self) -> None:
         """The last ping was answered: wait for the time of the next."""
-        if self._timeout is not None:
+        if self._timeout is not None and not self._stopped:
             self._timer.cancel()
             self._timer = self._loop.call_at(max(self._sent + self._interval, self._loop.time()), self._beat)
 

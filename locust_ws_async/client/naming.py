@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 __all__ = ["join_url", "row_name"]
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_ID = re.compile(r"(?<![^/])(?:\d+|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})(?![^/])")  # whole segments
 _WEBSOCKET_SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 
 
@@ -50,9 +51,10 @@ def join_url(base_url: str | None, path_or_url: str) -> str:
     return url
 
 
-def row_name(path_or_url: str) -> str:
+def row_name(path_or_url: str, *, fold_ids: bool = False) -> str:
     """
     The default name of a connection's rows: the path without its query string, in which a token would make one row
-    for each user.
+    for each user. With ``fold_ids``, ``/room/123`` becomes ``/room/{id}``, and likewise for a UUID.
     """
-    return urlsplit(path_or_url).path or "/"
+    path = urlsplit(path_or_url).path or "/"
+    return _ID.sub("{id}", path) if fold_ids else path

@@ -1,29 +1,29 @@
-"""From a URL to a connected socket, the same for every engine."""
+"""From a host and port to a connected socket, the same for every engine."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
+import errno
 import os
 import socket
 import ssl
 from collections.abc import Callable
 
 from ..exceptions import ConnectError, ConnectionRefused, TLSError, UnknownHost
+from .addresses import SourceAddresses
+from .phases import ConnectPhases
 
-__all__ = ["SocketFactory", "connect_error", "connect_socket", "default_ssl_context"]
+__all__ = ["SocketFactory", "connect_error", "connect_socket", "connect_unix_socket"]
+
+_NO_PORT = (errno.EADDRNOTAVAIL, errno.EADDRINUSE)  # of connect(), and of bind(): all local ports are taken
 
 SocketFactory = Callable[[int, int, int], socket.socket]
 """Makes a socket from (family, type, protocol)."""
 
 
-@functools.cache
-def default_ssl_context() -> ssl.SSLContext:
-    """One TLS context for this process: each costs about 1 MB and tens of milliseconds, for the same authorities."""
-    return ssl.create_default_context()
-
-
-async def connect_socket(host: str, port: int, new_socket: SocketFactory = socket.socket) -> socket.socket:
+async def connect_socket(
+    host: str, port: int, new_socket: SocketFactory, source: SourceAddresses | None, phases: ConnectPhases
+) -> socket.socket:
     """
     Open a TCP connection, trying the addresses of the host in the order of the resolver.
 
@@ -33,28 +33,57 @@ async def connect_socket(host: str, port: int, new_socket: SocketFactory = socke
         OSError: of the last address that was tried; :exc:`socket.gaierror` when there is none.
     """
     loop = asyncio.get_running_loop()
+    addresses = await _addresses(loop, host, port, phases)
+    phases.enter("tcp")
+    if source is not None:
+        # Not those that none of ours can reach, unless that leaves nothing: then bind() says so.
+        addresses = [address for address in addresses if source.count(address[0])] or addresses
     error: OSError | None = None
-    for family, kind, protocol, _, address in await _addresses(loop, host, port):
-        sock = new_socket(family, kind, protocol)
-        try:
-            sock.setblocking(False)
-            await loop.sock_connect(sock, address)
-        except OSError as exc:
-            sock.close()
-            error = exc
-        except BaseException:
-            sock.close()
-            raise
-        else:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return sock
+    for family, kind, protocol, _, address in addresses:
+        # A source address whose ports are used up is not the end of it: its neighbours may have some left.
+        for _ in range(source.count(family) or 1 if source is not None else 1):
+            sock = new_socket(family, kind, protocol)
+            try:
+                sock.setblocking(False)
+                if source is not None:
+                    source.bind(sock)
+                await loop.sock_connect(sock, address)
+            except OSError as exc:
+                sock.close()
+                error = exc
+                if exc.errno not in _NO_PORT:
+                    break
+            except BaseException:
+                sock.close()
+                raise
+            else:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return sock
     raise error or socket.gaierror(socket.EAI_NONAME, "no address")
+
+
+async def connect_unix_socket(path: str, new_socket: SocketFactory, phases: ConnectPhases) -> socket.socket:
+    """
+    Connect to a unix socket. Cancelling closes it.
+
+    Raises:
+        OSError: there is none, or nobody listens.
+    """
+    phases.enter("tcp")
+    sock = new_socket(socket.AF_UNIX, socket.SOCK_STREAM, 0)
+    try:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, path)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 _Address = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
 
 
-async def _addresses(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[_Address]:
+async def _addresses(loop: asyncio.AbstractEventLoop, host: str, port: int, phases: ConnectPhases) -> list[_Address]:
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
             socket.inet_pton(family, host)
@@ -63,6 +92,7 @@ async def _addresses(loop: asyncio.AbstractEventLoop, host: str, port: int) -> l
         # A literal address needs no resolver, which would cost a thread or a greenlet.
         address = (host, port) if family == socket.AF_INET else (host, port, 0, 0)
         return [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address)]
+    phases.enter("dns")
     try:
         return list(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP))
     except UnicodeError as exc:  # Python's codec for host names refuses it
@@ -78,8 +108,12 @@ def connect_error(exc: OSError) -> ConnectError:
     if isinstance(exc, socket.gaierror):
         return UnknownHost()
     if isinstance(exc, ssl.SSLCertVerificationError):
-        return TLSError(f"TLS certificate not accepted: {exc.verify_message}")
+        # Up to the comma: then comes the host name that a certificate is not for. And with small letters, as one engine
+        # has OpenSSL's texts, the other Python's.
+        return TLSError(f"TLS certificate not accepted: {exc.verify_message.partition(',')[0].lower()}")
     if isinstance(exc, ssl.SSLError):
         # OpenSSL's own word for it, without the source line that its str() carries.
         return TLSError(f"TLS handshake failed: {exc.reason or 'connection closed'}")
+    if exc.errno in _NO_PORT:
+        return ConnectError("no local port is free: let connections come from more addresses, with local_address")
     return ConnectError(os.strerror(exc.errno) if exc.errno else "the connection was lost while it was opened")

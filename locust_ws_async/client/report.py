@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = ["ALL_ROWS", "CONNECT", "PING", "RECV", "REQUEST", "SEND", "SESSION", "Report"]
+__all__ = ["ALL_ROWS", "CONNECT", "KEEPALIVE", "PING", "PUSH", "RECV", "REQUEST", "SEND", "SESSION", "Report"]
 
 CONNECT = "WS CONNECT"
 SEND = "WS SEND"
 RECV = "WS RECV"
 REQUEST = "WS REQUEST"
+PUSH = "WS PUSH"
 PING = "WS PING"
+KEEPALIVE = "WS KEEPALIVE"
 SESSION = "WS SESSION"
 
-ALL_ROWS: frozenset[str] = frozenset({CONNECT, SEND, RECV, REQUEST, PING, SESSION})
+ALL_ROWS: frozenset[str] = frozenset({CONNECT, SEND, RECV, REQUEST, PUSH, PING, KEEPALIVE, SESSION})
 
 
 class Report(Protocol):
@@ -30,7 +32,8 @@ class Report(Protocol):
         exception: None for a success.
         start_time: seconds since the epoch.
         url: the connection's full URL.
-        response: the handshake's answer (WS CONNECT), the message (WS RECV, WS REQUEST), or None.
+        response: the handshake's answer (WS CONNECT), the message (WS RECV, WS REQUEST), the end as a :class:`Session`
+            (WS SESSION), or None.
     """
 
     def __call__(

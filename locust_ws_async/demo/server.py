@@ -49,7 +49,7 @@ MAX_CLOSE_REASON = 123  # bytes: RFC 6455 section 5.5.1, less the two of the clo
 
 
 class DemoServer:
-    """The demo server, listening for as long as the ``async with`` block lasts.
+    """The demo server, listening for as long as the ``async with`` block lasts. Create it in a running event loop.
 
     ``port=0`` takes a free one: see ``url``. With ``tls``, a server-side ``ssl.SSLContext``, it speaks ``wss`` and
     ``https``. Leaving the block closes every connection with 1001 (going away) and waits for it, at most 2 s.

@@ -84,7 +84,7 @@ def test_many_messages_keep_their_order(bench: Bench) -> None:
             for number in range(2000):
                 await connection.send(str(number))
             assert [await connection.recv() for _ in range(2000)] == [str(number) for number in range(2000)]
-            assert connection.messages_sent == connection.messages_received == 2000
+            assert connection.stats.messages_sent == connection.stats.messages_received == 2000
 
     run(main())
 
@@ -234,7 +234,7 @@ def test_recv_time_ends_with_the_arrival(bench: Bench) -> None:
             await connection.send("a")
             await connection.recv()
             await connection.send("b")
-            await eventually(lambda: connection.messages_received == 2)
+            await eventually(lambda: connection.stats.messages_received == 2)
             await asyncio.sleep(0.05)
             await connection.recv()
             assert connection.queue_wait >= 0.05
@@ -312,7 +312,7 @@ def test_what_the_handshake_said(bench: Bench) -> None:
             assert seen["sec-websocket-protocol"] == "chat.v2"
             assert "sec-websocket-extensions" not in seen
             assert connection.subprotocol == "chat.v2"
-            assert connection.request.headers["X-Test"] == "1"
+            assert connection.handshake_request.headers["X-Test"] == "1"
             assert connection.response.status_code == 101
             assert connection.response.headers["sec-websocket-protocol"] == "chat.v2"
             assert connection.local_address[0] == connection.remote_address[0] == "127.0.0.1"

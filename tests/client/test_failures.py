@@ -164,9 +164,8 @@ def test_what_was_not_offered(bench: Bench, header: str) -> None:
 
 
 def test_handshake_timeout(bench: Bench) -> None:
-    error = connect_fails(
-        bench, "/slow-handshake", ConnectTimeout, "no connection within open_timeout", open_timeout=0.05
-    )
+    text = "no connection within open_timeout, while waiting for the answer to the opening handshake"
+    error = connect_fails(bench, "/slow-handshake", ConnectTimeout, text, open_timeout=0.05)
     assert isinstance(error, TimeoutError)
     assert bench.rows[0].time is not None and bench.rows[0].time >= 50
 

@@ -59,16 +59,19 @@ def test_a_demo_that_is_ended_still_prints_the_table(tmp_path: Path, by: str) ->
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     ) as process:
         assert process.stdout is not None
-        while "All users spawned" not in (line := process.stdout.readline()):
-            assert line, "the demo ended by itself"
+        lines: list[str] = []
+        while "All users spawned" not in "".join(lines[-1:]):
+            lines.append(process.stdout.readline())
+            assert lines[-1], f"the demo ended by itself: {lines}"
         if by == "Ctrl-C":
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         else:
             process.terminate()
         output, _ = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0
-    assert re.search(r"^WS SESSION +cart +10 +0", output, re.MULTILINE)
-    assert "The server counted 10 connections (0 closed abnormally)" in output
+    # The last user may have been stopped before it was connected.
+    assert re.search(r"^WS SESSION +cart +(9|10) +0\(", output, re.MULTILINE)
+    assert re.search(r"^The server counted (9|10) connections", output, re.MULTILINE)
 
 
 @contextlib.contextmanager

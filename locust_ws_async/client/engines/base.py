@@ -11,14 +11,15 @@ import asyncio
 import socket
 import ssl
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from websockets.exceptions import ProtocolError
 from websockets.frames import Close
 from websockets.http11 import Request, Response
 from websockets.uri import WebSocketURI
 
-from ..options import ConnectOptions
+if TYPE_CHECKING:
+    from ..options import ConnectOptions
 
 __all__ = [
     "BINARY",
@@ -53,12 +54,13 @@ TOO_LONG = "the answer to the handshake is too long"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the handshake goes: the URL without user and password, and all headers of ours."""
+    """Where the handshake goes: the URL without user and password, all headers of ours, and what TLS verifies."""
 
     url: str
     uri: WebSocketURI
     headers: tuple[tuple[str, str], ...]
     ssl: ssl.SSLContext | None
+    server_hostname: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +107,14 @@ class Sink(Protocol):
     ``arrived`` is :func:`time.perf_counter` at the top of that callback. After ``opened`` comes exactly one ``closed``.
     """
 
+    def upgrading(self) -> None:
+        """The connection, with TLS if any, is there; the request of the opening handshake goes out now."""
+
     def opened(self, wire: Wire, /) -> None: ...
 
     def message_received(self, message: str | bytes, size: int, arrived: float, /) -> None: ...
 
-    def ping_received(self) -> None:
+    def ping_received(self, payload: bytes, /) -> None:
         """A ping came; the engine has answered it."""
 
     def pong_received(self, payload: bytes, arrived: float, /) -> None: ...
@@ -131,7 +136,7 @@ class Engine(Protocol):
     def check_options(self, options: ConnectOptions) -> None:
         """Raise :exc:`ValueError`, naming the setting, for what this engine cannot do."""
 
-    async def open_wire(self, target: Target, sock: socket.socket, options: ConnectOptions, sink: Sink) -> None:
+    async def open_wire(self, target: Target, sock: socket.socket, options: ConnectOptions, sink: Sink) -> Wire:
         """
         TLS and the opening handshake on a connected socket. Returns after ``sink.opened``.
 

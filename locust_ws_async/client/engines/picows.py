@@ -2,7 +2,8 @@
 The fast engine: ``picows``, which reads and writes frames in C.
 
 ``picows`` checks and cuts frames, and leaves the rest of RFC 6455 to its users. So this module adds fragments, the
-limit on a message, UTF-8 and the closing handshake. It has no permessage-deflate; that option is refused.
+limit on a message, UTF-8 and the closing handshake. It has no permessage-deflate and no unix sockets; these options
+are refused.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import logging
 import re
 import socket
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
 from time import perf_counter
 from typing import Any, cast
 
@@ -34,6 +35,7 @@ from .base import (
     InvalidFrame,
     Sink,
     Target,
+    Wire,
     invalid_header,
     parse_close,
 )
@@ -72,9 +74,13 @@ def check_options(options: ConnectOptions) -> None:
             f'the engine "picows" has no compression: set compression=None (now {options.compression!r}), '
             'or engine = "websockets"'
         )
+    if options.unix_socket is not None:
+        raise ValueError(
+            'the engine "picows" has no unix sockets: set unix_socket=None and connect by TCP, or engine = "websockets"'
+        )
 
 
-async def open_wire(target: Target, sock: socket.socket, options: ConnectOptions, sink: Sink) -> None:
+async def open_wire(target: Target, sock: socket.socket, options: ConnectOptions, sink: Sink) -> Wire:
     """See :class:`~.base.Engine`."""
 
     if not isinstance(sock, socket.socket):
@@ -85,10 +91,16 @@ async def open_wire(target: Target, sock: socket.socket, options: ConnectOptions
     def new_listener(request: picows.WSUpgradeRequest, response: picows.WSUpgradeResponse) -> _Wire:
         return _Wire(options, sink, _agreed_subprotocol(response, options.subprotocols))
 
+    def read_headers() -> Iterator[tuple[str, str]]:
+        sink.upgrading()  # picows reads them when it writes the request, after TLS
+        yield from headers
+
     headers = [("Host", build_host(target.uri.host, target.uri.port, target.uri.secure)), *target.headers]
     if options.subprotocols:
         headers.append(("Sec-WebSocket-Protocol", ", ".join(options.subprotocols)))
-    tls: dict[str, Any] = {} if target.ssl is None else {"ssl_shutdown_timeout": options.close_timeout}
+    tls: dict[str, Any] = {}
+    if target.ssl is not None:
+        tls = {"ssl_shutdown_timeout": options.close_timeout, "server_hostname": target.server_hostname}
     try:
         _, listener = await picows.ws_connect(
             new_listener,
@@ -98,8 +110,8 @@ async def open_wire(target: Target, sock: socket.socket, options: ConnectOptions
             websocket_handshake_timeout=None,
             logger_name=cast(Any, _logger),  # any object with a logger's methods will do
             enable_auto_pong=False,
-            max_frame_size=sys.maxsize if options.max_size is None else options.max_size,
-            extra_headers=headers,
+            max_frame_size=_limit(options),
+            extra_headers=cast(Any, read_headers()),  # any iterable of pairs will do
             max_redirects=0,
             read_buffer_init_size=_READ_BUFFER,
             **tls,
@@ -113,6 +125,11 @@ async def open_wire(target: Target, sock: socket.socket, options: ConnectOptions
     # picows returns without a listener when the connection was lost before the answer came.
     if cast(object, listener) is None:
         raise HandshakeError(NO_ANSWER)
+    return cast(Wire, listener)
+
+
+def _limit(options: ConnectOptions) -> int:
+    return sys.maxsize if options.max_size is None else options.max_size
 
 
 async def _cut(sock: socket.socket) -> None:
@@ -136,6 +153,8 @@ class _Wire(picows.WSListener):
         self._deliver = sink.message_received
         self._fragments: Fragments | None = None
         self._max_size = options.max_size
+        # picows fails the connection for a longer frame, and delivers it all the same if more follows.
+        self._limit = _limit(options)
         self.subprotocol = subprotocol
         self._rcvd: Close | None = None
         self._sent: Close | None = None
@@ -164,7 +183,12 @@ class _Wire(picows.WSListener):
         arrived = perf_counter()
         kind = frame.msg_type
         try:
-            if frame.fin and self._fragments is None and not (frame.rsv1 or frame.rsv2 or frame.rsv3):
+            if (
+                frame.fin
+                and self._fragments is None
+                and frame.payload_size <= self._limit
+                and not (frame.rsv1 or frame.rsv2 or frame.rsv3)
+            ):
                 if kind is _TEXT and not self._discarding:
                     self._deliver(frame.get_payload_as_utf8_text(), frame.payload_size, arrived)
                     return
@@ -183,8 +207,9 @@ class _Wire(picows.WSListener):
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             raise InvalidFrame(1002, "reserved bits must be 0")
         if kind is _PING:
-            self._picows.send_pong(frame.get_payload_as_bytes())
-            self._sink.ping_received()
+            payload = frame.get_payload_as_bytes()
+            self._picows.send_pong(payload)
+            self._sink.ping_received(payload)
         elif kind is _PONG:
             self._sink.pong_received(frame.get_payload_as_bytes(), arrived)
         elif kind in (_TEXT, _BINARY, _CONT):

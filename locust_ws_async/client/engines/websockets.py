@@ -21,7 +21,7 @@ import struct
 import sys
 import threading
 from time import perf_counter
-from typing import cast
+from typing import Literal, cast
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidHeader, InvalidMessage, InvalidStatus, SecurityError
@@ -32,6 +32,7 @@ from websockets.protocol import State
 from websockets.typing import Subprotocol
 
 from ...exceptions import HandshakeError, HandshakeRejected
+from ..compression import Deflate
 from ..options import ConnectOptions
 from .base import (
     BINARY,
@@ -47,6 +48,7 @@ from .base import (
     InvalidFrame,
     Sink,
     Target,
+    Wire,
     decode_text,
     invalid_header,
 )
@@ -77,14 +79,31 @@ def check_options(options: ConnectOptions) -> None:
     """This engine can do everything."""
 
 
-async def open_wire(target: Target, sock: socket.socket, options: ConnectOptions, sink: Sink) -> None:
+async def open_wire(target: Target, sock: socket.socket, options: ConnectOptions, sink: Sink) -> Wire:
     """See :class:`~.base.Engine`."""
     loop = asyncio.get_running_loop()
     wire = _Wire(target, options, sink)
     await loop.create_connection(
-        lambda: wire, sock=sock, ssl=target.ssl, server_hostname=target.uri.host if target.ssl else None
+        lambda: wire, sock=sock, ssl=target.ssl, server_hostname=target.server_hostname if target.ssl else None
     )
     await wire.handshake(loop)
+    return wire
+
+
+def _extensions(compression: Literal["deflate"] | Deflate | None) -> list[ClientPerMessageDeflateFactory] | None:
+    if compression is None:
+        return None
+    deflate = Deflate() if compression == "deflate" else compression
+    settings = {"level": deflate.level, "memLevel": deflate.memory_level}
+    return [
+        ClientPerMessageDeflateFactory(
+            deflate.server_no_context_takeover,
+            deflate.client_no_context_takeover,
+            deflate.server_max_window_bits,
+            deflate.client_max_window_bits or True,  # True: that the server may choose it
+            {name: value for name, value in settings.items() if value is not None},
+        )
+    ]
 
 
 def _shared_buffer() -> memoryview:
@@ -134,7 +153,7 @@ class _Wire(asyncio.BufferedProtocol):
         self._buffer = _shared_buffer()
         self._parser = ClientProtocol(
             target.uri,
-            extensions=[ClientPerMessageDeflateFactory()] if options.compression else None,
+            extensions=_extensions(options.compression),
             subprotocols=[Subprotocol(name) for name in options.subprotocols] or None,
             max_size=options.max_size,
         )
@@ -155,6 +174,7 @@ class _Wire(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self._write = self.transport.write
+        self._sink.upgrading()
         request = self.request = self._parser.connect()
         for name, value in self._target.headers:
             if name.lower() == "host":
@@ -308,7 +328,7 @@ class _Wire(asyncio.BufferedProtocol):
                 if message is not None:
                     self._deliver(message[0], message[1], arrived)
             elif opcode == PING:
-                self._sink.ping_received()
+                self._sink.ping_received(bytes(event.data))
             elif opcode == PONG:
                 self._sink.pong_received(bytes(event.data), arrived)
             else:

@@ -1,0 +1,43 @@
+"""
+Who gets a message. In this order, and nobody after the one who takes it:
+
+1. the rules of application keepalive (``keepalive=``);
+2. the waits of ``request`` and ``expect``, the oldest that matches first; replies that are overdue keep their place;
+3. the subscriptions of ``on`` and ``measure_push``, the first that matches; ``take=False`` looks and leaves it;
+4. ``recv``, and ``async for``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from .exchanges import Pending
+from .handlers import Handlers
+from .keepalive import Keepalive, KeepaliveRule
+
+if TYPE_CHECKING:
+    from .connection import WebSocketConnection
+
+__all__ = ["Dispatch"]
+
+
+class Dispatch:
+    """Everything but ``recv`` that takes messages of one connection. A connection that needs none of it has none."""
+
+    __slots__ = ("handlers", "keepalive", "pending")
+
+    def __init__(
+        self, connection: WebSocketConnection, loop: asyncio.AbstractEventLoop, rules: tuple[KeepaliveRule, ...]
+    ) -> None:
+        self.keepalive = Keepalive(connection, loop, rules)
+        self.pending = Pending(connection, loop)
+        self.handlers = Handlers(connection)
+
+    def take(self, message: str | bytes, size: int, arrived: float) -> bool:
+        """Whether somebody took the message, so that ``recv`` does not get it."""
+        return (
+            self.keepalive.take(message, size, arrived)
+            or self.pending.take(message, size, arrived)
+            or self.handlers.take(message, size, arrived)
+        )

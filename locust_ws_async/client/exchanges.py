@@ -1,0 +1,370 @@
+"""Waiting for one certain message: requests with their replies, and expectations."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Generator, Hashable
+from time import perf_counter
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from ..exceptions import CatchResponseError, ConnectionClosed, MessageTimeout
+from .matching import Correlation, Match
+from .report import RECV, REQUEST
+
+if TYPE_CHECKING:
+    from .connection import WebSocketConnection
+
+__all__ = ["Exchange", "Pending", "Reply"]
+
+# A reply may come after its timeout, to be reported as late. For so long it is waited for, and for so many.
+_LATE_SECONDS = 60.0
+_LATE_COUNT = 1000
+
+
+class Received(NamedTuple):
+    """A message with its size in bytes and its time of arrival (perf_counter)."""
+
+    message: str | bytes
+    size: int
+    arrived: float
+
+
+class Waiter:
+    """One wait. ``future`` is None once it was given up; what comes now is late."""
+
+    __slots__ = ("deadline", "future", "keeps_late", "key", "match", "name", "number", "problem", "started")
+
+    def __init__(
+        self,
+        number: int,
+        match: Match | Correlation,
+        key: Hashable,
+        name: str,
+        started: float,
+        deadline: float,
+        future: asyncio.Future[Received],
+        keeps_late: bool,
+    ) -> None:
+        self.number = number
+        self.match = match
+        self.key = key
+        self.name = name
+        self.started = started
+        self.deadline = deadline
+        self.future: asyncio.Future[Received] | None = future
+        self.keeps_late = keeps_late
+        self.problem: Exception | None = None  # what the match raised for a message
+
+
+class Pending:
+    """
+    All waits of one connection, in the order in which they began: a message goes to the oldest that it matches.
+
+    Replies that are overdue keep their place in that order, so that they are reported as late and do not pass for the
+    reply to a younger request.
+
+    One timer serves all of them. It is set for the earliest deadline, and left alone when that wait ends in time.
+    """
+
+    __slots__ = ("_all", "_connection", "_keyed", "_late", "_loop", "_number", "_plain", "_timer")
+
+    def __init__(self, connection: WebSocketConnection, loop: asyncio.AbstractEventLoop) -> None:
+        self._connection = connection
+        self._loop = loop
+        self._number = 0
+        self._all: dict[int, Waiter] = {}
+        self._plain: dict[int, Waiter] = {}
+        self._keyed: dict[Correlation, dict[Hashable, list[Waiter]]] = {}
+        self._late: dict[int, Waiter] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(
+        self,
+        match: Match | Correlation,
+        key: Hashable,
+        name: str,
+        started: float,
+        timeout: float | None,
+        keeps_late: bool,
+    ) -> Waiter:
+        """Begin a wait. ``key``: for a Correlation, the value to wait for. ``timeout``: seconds."""
+        self._number += 1
+        deadline = float("inf") if timeout is None else self._loop.time() + timeout
+        waiter = Waiter(self._number, match, key, name, started, deadline, self._loop.create_future(), keeps_late)
+        self._all[waiter.number] = waiter
+        if isinstance(match, Correlation):
+            self._keyed.setdefault(match, {}).setdefault(key, []).append(waiter)
+        else:
+            self._plain[waiter.number] = waiter
+        self._set_timer(deadline)
+        return waiter
+
+    def take(self, message: str | bytes, size: int, arrived: float) -> bool:
+        """Give the message to the oldest wait that it matches; whether there was one."""
+        oldest: Waiter | None = None
+        for correlation, waiters in self._keyed.items():
+            found = waiters.get(correlation.key_of_reply(message))
+            if found and (oldest is None or found[0].number < oldest.number):
+                oldest = found[0]
+        for waiter in self._plain.values():
+            if oldest is not None and waiter.number > oldest.number:
+                break
+            if self._matches(waiter, message):
+                oldest = waiter
+                break
+        if oldest is None:
+            return False
+        self.remove(oldest)
+        if oldest.future is None or oldest.future.done():
+            self._connection.report_late(oldest.name, oldest.started, Received(message, size, arrived))
+        else:
+            oldest.future.set_result(Received(message, size, arrived))
+        return True
+
+    def _matches(self, waiter: Waiter, message: str | bytes) -> bool:
+        assert not isinstance(waiter.match, Correlation)
+        try:
+            return bool(waiter.match(message))
+        except Exception as exc:
+            waiter.problem = waiter.problem or exc
+            return False
+
+    def give_up(self, waiter: Waiter) -> None:
+        """The task does not wait any more; what comes for it now is late."""
+        waiter.future = None
+        if not waiter.keeps_late:
+            self.remove(waiter)
+        elif waiter.number in self._all:
+            self._late[waiter.number] = waiter
+            waiter.deadline = self._loop.time() + _LATE_SECONDS
+            self._set_timer(waiter.deadline)
+            if len(self._late) > _LATE_COUNT:
+                self.remove(next(iter(self._late.values())))
+
+    def remove(self, waiter: Waiter) -> None:
+        """Forget a wait. One that is forgotten already does no harm."""
+        if self._all.pop(waiter.number, None) is None:
+            return
+        self._late.pop(waiter.number, None)
+        if isinstance(waiter.match, Correlation):
+            keys = self._keyed[waiter.match]
+            keys[waiter.key].remove(waiter)
+            if not keys[waiter.key]:
+                del keys[waiter.key]
+                if not keys:
+                    del self._keyed[waiter.match]
+        else:
+            del self._plain[waiter.number]
+
+    def connection_lost(self, new_error: Callable[[], ConnectionClosed]) -> None:
+        """Fail every wait; nothing can come for them any more."""
+        for waiter in self._all.values():
+            if waiter.future is not None and not waiter.future.done():
+                waiter.future.set_exception(new_error())
+        for registry in (self._all, self._plain, self._keyed, self._late):
+            registry.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _set_timer(self, deadline: float) -> None:
+        if deadline == float("inf"):
+            return
+        if self._timer is not None:
+            if self._timer.when() <= deadline:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(deadline, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        # The loop calls up to its clock's resolution early.
+        now = self._loop.time() + 0.001
+        for waiter in list(self._all.values()):
+            if waiter.deadline > now:
+                continue
+            if waiter.future is None:
+                self.remove(waiter)  # late beyond all patience
+            elif not waiter.future.done():
+                error = MessageTimeout()
+                error.__cause__ = waiter.problem
+                waiter.future.set_exception(error)
+                self.give_up(waiter)
+        self._set_timer(min((waiter.deadline for waiter in self._all.values()), default=float("inf")))
+
+
+class Reply:
+    """The message of an exchange that is checked, as Locust users know it from ``catch_response``."""
+
+    __slots__ = ("message", "verdict")
+
+    def __init__(self, message: str | bytes | None) -> None:
+        self.message = message
+        """The message; None if an optional expectation was not met."""
+        self.verdict: Literal[True] | CatchResponseError | None = None
+
+    def json(self) -> Any:
+        """The message parsed as JSON."""
+        if self.message is None:
+            raise ValueError("there is no message: the expectation was not met")
+        return json.loads(self.message)
+
+    def success(self) -> None:
+        """Report the exchange as a success, whatever else happens in the block."""
+        self.verdict = True
+
+    def failure(self, text: str) -> None:
+        """Report the exchange as failed with this text. Keep it the same from one failure to the next."""
+        self.verdict = CatchResponseError(text)
+
+
+class Exchange:
+    """
+    What ``request`` and ``expect`` return: ``message = await exchange``, or, to check the message before it is
+    reported, ``async with exchange as reply``. Nothing happens until then.
+    """
+
+    __slots__ = (
+        "_checked",
+        "_connection",
+        "_match",
+        "_name",
+        "_optional",
+        "_outcome",
+        "_payload",
+        "_reply",
+        "_started",
+        "_timeout",
+    )
+
+    def __init__(
+        self,
+        connection: WebSocketConnection,
+        payload: tuple[int, bytes, Hashable] | None,
+        match: Match | Correlation,
+        timeout: float | None,
+        name: str,
+        optional: bool,
+        checked: bool,
+    ) -> None:
+        self._connection = connection
+        self._payload = payload
+        self._match = match
+        self._timeout = timeout
+        self._name = name
+        self._optional = optional
+        self._checked = checked
+        self._started = 0.0
+        self._outcome: Received | None = None
+        self._reply: Reply | None = None
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        if self._checked:
+            raise TypeError("catch_response=True needs a block to check in: `async with ... as reply:`")
+        return self._complete().__await__()
+
+    async def _complete(self) -> str | bytes | None:
+        await self._perform()
+        self._report(None)
+        return None if self._outcome is None else self._outcome.message
+
+    async def __aenter__(self) -> Reply:
+        await self._perform()
+        self._reply = Reply(None if self._outcome is None else self._outcome.message)
+        return self._reply
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        assert self._reply is not None
+        verdict = self._reply.verdict
+        client = self._connection.client
+        if verdict is not None:
+            self._report(verdict if isinstance(verdict, CatchResponseError) else None)
+            return False
+        if exc is None or isinstance(exc, client.control_flow):
+            self._report(None)
+            return False
+        if isinstance(exc, client.check_errors):
+            self._report(exc)
+            return True
+        if isinstance(exc, Exception):
+            self._report(exc)
+        return False
+
+    async def _perform(self) -> None:
+        """Send, if it is a request, and wait. Failures are reported here."""
+        connection = self._connection
+        timeout = self._timeout
+        self._started = perf_counter()
+        try:
+            if self._payload is None:
+                assert not isinstance(self._match, Correlation)
+                if found := connection.queued(self._match, limit=1):
+                    self._outcome = found[0]
+                    return
+            if not connection.ready:
+                # The time of a reconnect is no reply time, but it counts against the timeout.
+                await self._until_ready()
+                waited = perf_counter() - self._started
+                self._started += waited
+                timeout = None if timeout is None else timeout - waited
+        except (MessageTimeout, ConnectionClosed) as exc:
+            self._report(exc)
+            raise
+        try:
+            self._outcome = await self._wait(timeout)
+        except MessageTimeout as exc:
+            if not self._optional:
+                self._report(exc)
+                raise
+        except ConnectionClosed as exc:
+            if not connection.closed_by_user:  # else it is as if the wait had been cancelled
+                self._report(exc)
+            raise
+
+    async def _until_ready(self) -> None:
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._connection.until_ready()
+        except TimeoutError:
+            raise MessageTimeout() from None
+
+    async def _wait(self, timeout: float | None) -> Received:
+        connection = self._connection
+        pending = connection.dispatch.pending
+        opcode, payload, key = self._payload or (0, b"", None)
+        is_request = self._payload is not None
+        waiter = pending.add(self._match, key, self._name, self._started, timeout, is_request)
+        future = waiter.future
+        assert future is not None
+        try:
+            if is_request:
+                connection.write(opcode, payload)
+            return await future
+        except asyncio.CancelledError:
+            pending.give_up(waiter)
+            if not is_request and future.done() and not future.cancelled():
+                connection.put_back(future.result())  # it came, and nobody has seen it
+            raise
+
+    def _report(self, error: BaseException | None) -> None:
+        received = self._outcome
+        request_type = RECV if self._payload is None else REQUEST
+        duration: float | None
+        if received is not None:
+            duration = max(0.0, received.arrived - self._started)
+        else:
+            # An optional expectation that was not met counts, and has no time: the wait was ours, not the server's.
+            duration = None if error is None else perf_counter() - self._started
+        self._connection.report(
+            request_type,
+            self._name,
+            self._started,
+            duration,
+            0 if received is None else received.size,
+            error,
+            None if received is None else received.message,
+        )

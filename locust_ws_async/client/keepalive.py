@@ -1,0 +1,127 @@
+"""
+Application keepalive: messages that a server wants answered, or wants to see, for the connection to live on.
+
+::
+
+    keepalive = echo(json_subset({"type": "keepalive"}))
+    keepalive = [reply(prefix("PING"), "PONG"), every(30, '{"type": "heartbeat"}')]
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from .encoding import encode
+from .matching import Correlation, Match, matches
+from .report import KEEPALIVE
+
+if TYPE_CHECKING:
+    from .connection import WebSocketConnection
+
+__all__ = ["Answer", "Every", "Keepalive", "KeepaliveRule", "echo", "every", "reply"]
+
+Payload = str | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Answers each message that matches. Made by :func:`echo` and :func:`reply`."""
+
+    match: Match
+    payload: Payload | Callable[[Payload], Payload]
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Every:
+    """Sends by itself. Made by :func:`every`."""
+
+    seconds: float
+    payload: Payload | Callable[[], Payload]
+    name: str | None
+
+
+KeepaliveRule = Answer | Every
+
+
+def echo(match: Match, *, name: str | None = None) -> Answer:
+    """Send each message that matches back as it is. With a name, each is a ``WS KEEPALIVE`` row."""
+    return reply(match, lambda message: message, name=name)
+
+
+def reply(match: Match, payload: Payload | Callable[[Payload], Payload], *, name: str | None = None) -> Answer:
+    """Answer each message that matches with this payload, or with what it makes of the message."""
+    if isinstance(match, Correlation) or not callable(match):
+        raise TypeError("keepalive: the match must be a predicate on the message, as json_subset({...}) makes it")
+    return Answer(match, payload, name)
+
+
+def every(seconds: float, payload: Payload | Callable[[], Payload], *, name: str | None = None) -> Every:
+    """Send this payload, or what it returns, every so many seconds while the connection is open."""
+    if seconds <= 0:
+        raise ValueError(f"every: seconds must be greater than 0, not {seconds!r}")
+    return Every(seconds, payload, name)
+
+
+class Keepalive:
+    """The rules at work on one connection."""
+
+    __slots__ = ("_answers", "_connection", "_loop", "_timers", "_timetable")
+
+    def __init__(
+        self, connection: WebSocketConnection, loop: asyncio.AbstractEventLoop, rules: tuple[KeepaliveRule, ...]
+    ) -> None:
+        self._connection = connection
+        self._loop = loop
+        self._answers = [rule for rule in rules if isinstance(rule, Answer)]
+        self._timetable = [rule for rule in rules if isinstance(rule, Every)]
+        self._timers: list[asyncio.TimerHandle] = []
+
+    def take(self, message: str | bytes, size: int, arrived: float) -> bool:
+        """Answer the message; whether a rule matched it."""
+        for rule in self._answers:
+            if matches(rule.match, message):
+                payload = partial(rule.payload, message) if callable(rule.payload) else rule.payload
+                self._send(rule, payload, arrived)
+                return True
+        return False
+
+    def start(self) -> None:
+        """The connection is open: begin to send."""
+        self._timers = [
+            self._loop.call_later(rule.seconds, self._beat, index, self._loop.time() + rule.seconds)
+            for index, rule in enumerate(self._timetable)
+        ]
+
+    def stop(self) -> None:
+        """Send no more."""
+        for timer in self._timers:
+            timer.cancel()
+        self._timers = []
+
+    def _beat(self, index: int, due: float) -> None:
+        rule = self._timetable[index]
+        # From the time that it was due: the beat does not drift.
+        due = max(due + rule.seconds, self._loop.time())
+        self._timers[index] = self._loop.call_at(due, self._beat, index, due)
+        self._send(rule, rule.payload, perf_counter())
+
+    def _send(self, rule: KeepaliveRule, payload: Payload | Callable[[], Payload], began: float) -> None:
+        connection = self._connection
+        error: Exception | None = None
+        size = 0
+        try:
+            opcode, data = encode(payload() if callable(payload) else payload)
+            size = len(data)
+            connection.write(opcode, data)
+        except Exception as exc:
+            error = exc
+        if error is not None or rule.name is not None:
+            connection.report_unawaited(
+                KEEPALIVE, rule.name or connection.name, began, perf_counter() - began, size, error, None
+            )

@@ -1,0 +1,162 @@
+"""
+Which messages are meant: the common predicates.
+
+A match is any callable from a message (str or bytes) to bool. An exception that it raises means that the message is
+another one: so ``lambda message: json.loads(message)["id"] == 7`` is fine where some messages have no ``id``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Hashable
+from typing import Any
+
+__all__ = ["Correlation", "Match", "any_message", "json_field", "json_subset", "prefix", "regex"]
+
+Match = Callable[[str | bytes], bool]
+
+
+def matches(match: Match, message: str | bytes) -> bool:
+    """Whether the message is meant."""
+    try:
+        return bool(match(message))
+    except Exception:
+        return False
+
+
+def any_message(message: str | bytes) -> bool:
+    """The next message, whatever it is."""
+    return True
+
+
+def json_subset(expected: Any) -> Match:
+    """
+    Messages that are JSON and contain this value: objects may have more members, at any depth; all else must be equal.
+
+    ``json_subset({"type": "price"})`` matches ``{"type": "price", "value": 3}``.
+    """
+
+    def match(message: str | bytes) -> bool:
+        return _contains(parse_json(message), expected)
+
+    return match
+
+
+def regex(pattern: str | bytes | re.Pattern[str] | re.Pattern[bytes]) -> Match:
+    """Messages in which this regular expression is found: a str pattern in text, a bytes pattern in binary messages."""
+    compiled = re.compile(pattern)
+    kind = type(compiled.pattern)
+
+    def match(message: str | bytes) -> bool:
+        return isinstance(message, kind) and compiled.search(message) is not None  # type: ignore[arg-type]  # its kind
+
+    return match
+
+
+def prefix(start: str | bytes) -> Match:
+    """Messages that begin with this: a str in text, bytes in binary messages."""
+    kind = type(start)
+
+    def match(message: str | bytes) -> bool:
+        return isinstance(message, kind) and message.startswith(start)  # type: ignore[arg-type]  # its kind
+
+    return match
+
+
+class Correlation:
+    """Pairs a reply with its request by a value that both carry. Made by :func:`json_field`; for requests only."""
+
+    __slots__ = ("_reply_path", "_request_path")
+
+    def __init__(self, request_path: tuple[str | int, ...], reply_path: tuple[str | int, ...]) -> None:
+        self._request_path = request_path
+        self._reply_path = reply_path
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Correlation) and other._reply_path == self._reply_path
+
+    def __hash__(self) -> int:
+        return hash(self._reply_path)
+
+    def key_of_request(self, payload: str | bytes) -> Hashable:
+        """
+        The value in a request.
+
+        Raises:
+            ValueError: the request is not JSON, or has no such field.
+        """
+        try:
+            return _hashable(_at(json.loads(payload), self._request_path))
+        except (ValueError, LookupError, TypeError):
+            path = ".".join(map(str, self._request_path))
+            raise ValueError(f"json_field: the request has no field {path!r} to find its reply by") from None
+
+    def key_of_reply(self, message: str | bytes) -> Hashable | None:
+        """The value in a message; None when it has none."""
+        try:
+            return _hashable(_at(parse_json(message), self._reply_path))
+        except (ValueError, LookupError, TypeError):
+            return None
+
+
+def json_field(*path: str | int, reply: str | int | tuple[str | int, ...] | None = None) -> Correlation:
+    """
+    The reply whose JSON field has the same value as that of the request. Finding it costs the same whether one request
+    waits or a thousand.
+
+    Args:
+        path: the field in the request: a name, or the names and indexes on the way to it: ``json_field("meta", "id")``.
+        reply: the field in the reply, if it is another one: a name or index, or a tuple of them.
+    """
+    if not path or not all(isinstance(step, (str, int)) for step in path):
+        raise TypeError('json_field takes names and indexes: json_field("id"), json_field("meta", "id"), json_field(1)')
+    if reply is None:
+        reply = path
+    return Correlation(path, reply if isinstance(reply, tuple) else (reply,))
+
+
+def _contains(value: Any, expected: Any) -> bool:
+    if isinstance(expected, dict):
+        return isinstance(value, dict) and all(
+            key in value and _contains(value[key], member) for key, member in expected.items()
+        )
+    if isinstance(expected, (list, tuple)):
+        return isinstance(value, list) and len(value) == len(expected) and all(map(_contains, value, expected))
+    # JSON's true is not its 1, though Python's is.
+    return bool(value == expected) and isinstance(value, bool) == isinstance(expected, bool)
+
+
+def field(path: str | int | tuple[str | int, ...]) -> Callable[[str | bytes], Any]:
+    """A function that takes the value of this field from a JSON message."""
+    steps = path if isinstance(path, tuple) else (path,)
+    return lambda message: _at(parse_json(message), steps)
+
+
+def _at(value: Any, path: tuple[str | int, ...]) -> Any:
+    for step in path:
+        value = value[step]
+    return value
+
+
+def _hashable(value: Any) -> Hashable:
+    if isinstance(value, (dict, list)):
+        return json.dumps(value, sort_keys=True)
+    return (isinstance(value, bool), value)
+
+
+_last: tuple[str | bytes | None, Any] = (None, None)
+
+
+def parse_json(message: str | bytes) -> Any:
+    """
+    Parse a message as JSON; several predicates that look at the same message parse it once.
+
+    What it returns is shared: do not change it.
+    """
+    global _last
+    message_parsed, value = _last
+    if message_parsed is not message:
+        value = json.loads(message)
+        _last = (message, value)
+    return value

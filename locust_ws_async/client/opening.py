@@ -1,0 +1,100 @@
+"""From a URL and options to an open connection: proxies, redirects, cookies, and the time limit on all of it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import socket
+
+from ..exceptions import ConnectTimeout, HandshakeError, HandshakeRejected
+from .cookies import HTTPSession, store_cookies
+from .engines.base import Engine, Sink, Target
+from .handshake import handshake_target, redirect, split_credentials
+from .network import SocketFactory, connect_error, connect_socket, connect_unix_socket
+from .options import ConnectOptions
+from .phases import ConnectPhases
+from .proxy import connect_through, proxy_for
+
+__all__ = ["open_wire"]
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+async def open_wire(
+    engine: Engine,
+    url: str,
+    options: ConnectOptions,
+    sink: Sink,
+    phases: ConnectPhases,
+    *,
+    new_socket: SocketFactory,
+    session: HTTPSession | None,
+) -> None:
+    """
+    Connect to this URL. Returns after ``sink.opened``. Cancelling cuts the connection.
+
+    Raises:
+        ConnectError: there is no connection.
+    """
+    timeout = asyncio.timeout(options.open_timeout)
+    try:
+        async with timeout:
+            await _follow(engine, url, options, sink, phases, new_socket, session)
+    except OSError as exc:
+        error = ConnectTimeout(phases.waiting_for) if timeout.expired() else connect_error(exc)
+        if error is exc:
+            raise
+        raise error from exc
+
+
+async def _follow(
+    engine: Engine,
+    url: str,
+    options: ConnectOptions,
+    sink: Sink,
+    phases: ConnectPhases,
+    new_socket: SocketFactory,
+    session: HTTPSession | None,
+) -> None:
+    jar = session.cookies if session is not None and options.share_cookies else None
+    url, options = split_credentials(url, options)
+    redirects = 0
+    while True:
+        target = handshake_target(url, options, session)
+        sock = await _connect(target, options, phases, new_socket)
+        phases.enter("tls" if target.ssl else "upgrade")
+        try:
+            wire = await engine.open_wire(target, sock, options, sink)
+        except HandshakeRejected as exc:
+            headers = exc.response.headers
+            if jar is not None:
+                store_cookies(jar, url, headers)
+            location = headers.get("Location")
+            if exc.status_code not in _REDIRECTS or location is None or not options.max_redirects:
+                raise
+            if redirects == options.max_redirects:
+                raise HandshakeError("the server redirects the handshake more often than max_redirects") from exc
+            url, options = redirect(url, location, options)
+            redirects += 1
+        else:
+            if jar is not None:
+                store_cookies(jar, url, wire.response.headers)
+            return
+
+
+async def _connect(
+    target: Target, options: ConnectOptions, phases: ConnectPhases, new_socket: SocketFactory
+) -> socket.socket:
+    if options.unix_socket is not None:
+        return await connect_unix_socket(options.unix_socket, new_socket, phases)
+    connect = functools.partial(connect_socket, new_socket=new_socket, source=options.source, phases=phases)
+    proxy = proxy_for(options.proxy, target.uri)
+    if proxy is None:
+        return await connect(target.uri.host, target.uri.port)
+
+    async def connect_to_proxy(host: str, port: int) -> socket.socket:
+        sock = await connect(host, port)
+        phases.enter("proxy")
+        return sock
+
+    return await connect_through(proxy, target.uri.host, target.uri.port, connect_to_proxy)

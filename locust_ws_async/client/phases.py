@@ -1,0 +1,62 @@
+"""How long each phase of a connect took."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+__all__ = ["ConnectPhases"]
+
+
+_WAITING_FOR = {
+    "dns": "name lookup",
+    "tcp": "the TCP connection",
+    "proxy": "the proxy",
+    "tls": "the TLS handshake",
+    "upgrade": "the answer to the opening handshake",
+}
+
+
+class ConnectPhases:
+    """
+    The milliseconds of each phase of the last connect, summed over redirects; None for a phase that there was not.
+
+    Attributes:
+        dns: the lookup of the host's name; None for a literal address.
+        tcp: until the TCP connection, or that to a unix socket, was there.
+        proxy: until the proxy had answered; name lookup and TCP are then those of the proxy.
+        tls: the TLS handshake.
+        upgrade: from the request of the opening handshake to the arrival of its answer.
+    """
+
+    __slots__ = ("_current", "_since", "dns", "proxy", "tcp", "tls", "upgrade")
+
+    def __init__(self) -> None:
+        self.dns: float | None = None
+        self.tcp: float | None = None
+        self.proxy: float | None = None
+        self.tls: float | None = None
+        self.upgrade: float | None = None
+        self._current: str | None = None
+        self._since = 0.0
+
+    def enter(self, phase: str | None) -> None:
+        """The phase before this one ends now. None: it was the last."""
+        now = perf_counter()
+        if self._current is not None:
+            before = getattr(self, self._current) or 0.0
+            setattr(self, self._current, before + (now - self._since) * 1000.0)
+        self._current = phase
+        self._since = now
+
+    @property
+    def waiting_for(self) -> str:
+        """What the connect is waiting for now, for a timeout's text."""
+        return _WAITING_FOR.get(self._current or "", "the connection")
+
+    def as_dict(self) -> dict[str, float | None]:
+        """All phases by name."""
+        return {name: getattr(self, name) for name in _WAITING_FOR}
+
+    def __repr__(self) -> str:
+        phases = " ".join(f"{name}={ms:.3f}" for name, ms in self.as_dict().items() if ms is not None)
+        return f"<ConnectPhases {phases}>"

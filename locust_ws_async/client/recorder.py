@@ -1,0 +1,253 @@
+"""
+The flight recorder: the last frames of a connection, written to a file when something on it has failed. Off by default.
+
+It sits between the engine and the connection, on the way up and on the way down, so that a connection without one has
+nothing to do with it. ``LOCUST_WS_TRACE=1`` in the environment puts it there too, to log each frame.
+
+What it sees of data are messages: fragments are together, compression is undone.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import time
+from collections import deque
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+
+from websockets.datastructures import Headers
+from websockets.frames import Close
+
+from .engines.base import TEXT, Ending, Sink, Wire
+
+if TYPE_CHECKING:
+    from .connection import WebSocketConnection
+    from .options import ConnectOptions
+
+__all__ = ["FOLDER", "Recorder", "recorder_for"]
+
+FOLDER = "websocket-recordings"
+"""Where recordings go by default, in the working directory."""
+
+_HEAD = 128  # characters or bytes that are kept of a message
+_MOST_FILES = 1000  # for one process: a test in which everything fails must not fill the disk
+_SECRET = re.compile(r"auth|cookie|token|secret|password|api-?key", re.IGNORECASE)
+_MASK = "***"
+
+_logger = logging.getLogger("locust_ws_async.client")
+_trace_logger = logging.getLogger("locust_ws_async.trace")
+_written = 0
+
+
+def recorder_for(connection: WebSocketConnection, options: ConnectOptions) -> Recorder | None:
+    """The recorder of a new connection, if it is to have one."""
+    trace = os.environ.get("LOCUST_WS_TRACE", "") not in ("", "0")
+    if options.record_last is None and not trace:
+        return None
+    return Recorder(connection, options.record_last, Path(options.record_to or FOLDER), trace)
+
+
+class _Frame(NamedTuple):
+    time: float
+    direction: str
+    kind: str
+    size: int
+    head: str | bytes
+
+
+class Recorder:
+    """
+    Sees the frames of one connection, through all its reconnects.
+
+    Args:
+        last: how many frames to keep; None to keep none.
+        folder: where to write them.
+        trace: whether to log each.
+    """
+
+    def __init__(self, connection: WebSocketConnection, last: int | None, folder: Path, trace: bool) -> None:
+        self._connection = connection
+        self._last = last
+        self._folder = folder
+        self._trace = trace
+        self._frames: deque[_Frame] = deque(maxlen=last or 0)
+        self._epoch = time.time() - perf_counter()
+
+    def tap(self, sink: Sink) -> Sink:
+        """What the engine is to call in place of the connection."""
+        return _TappedSink(sink, self)
+
+    def see(self, direction: str, kind: str, content: str | bytes, size: int, when: float) -> None:
+        """A frame went by. ``when``: perf_counter."""
+        frame = _Frame(when + self._epoch, direction, kind, size, content[:_HEAD])
+        self._frames.append(frame)
+        if self._trace:
+            arrow = "<-" if direction == "received" else "->"
+            _trace_logger.info("%s %s %s, %d bytes: %s", self._connection.name, arrow, kind, size, _readable(frame))
+
+    def save(self, request_type: str, name: str, error: BaseException) -> None:
+        """
+        Write a file with what happened up to this failure, and begin anew.
+
+        A file that cannot be written is a warning in the log, and nothing else: the test goes on.
+        """
+        global _written
+        if not self._frames:
+            return
+        frames = list(self._frames)
+        self._frames.clear()
+        if _written >= _MOST_FILES:
+            return
+        _written += 1
+        if _written == _MOST_FILES:
+            _logger.warning("There are %d recordings of failures now; this process writes no more.", _MOST_FILES)
+        now = datetime.now(UTC)
+        slug = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-") or "connection"
+        path = (
+            self._folder
+            / f"{now:%Y%m%dT%H%M%S}-{slug[:60]}-{self._connection.id.hex[:8]}-{os.getpid()}-{_written}.jsonl"
+        )
+        head = {
+            "connection": str(self._connection.id),
+            "time": now.isoformat(),
+            "failed": request_type,
+            "name": name,
+            "error": repr(error),
+            "url": _masked_url(self._connection.url),
+            **self._handshake(),
+            "stats": self._connection.stats.as_dict(),
+        }
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with path.open("w", encoding="utf-8") as file:
+                for line in (head, *map(_as_json, frames)):
+                    print(json.dumps(line, ensure_ascii=False), file=file)
+        except OSError as exc:
+            _logger.warning("A recording could not be written to record_to=%r: %s", str(self._folder), exc)
+
+    def _handshake(self) -> dict[str, Any]:
+        request, response = self._connection.handshake_request, self._connection.response
+        return {
+            "request": {"path": _masked_url(request.path), "headers": _masked_headers(request.headers)},
+            "response": {"status": response.status_code, "headers": _masked_headers(response.headers)},
+        }
+
+
+class _TappedSink:
+    """A connection, as an engine sees it, with a recorder in between: see :class:`~.engines.base.Sink`."""
+
+    def __init__(self, sink: Sink, recorder: Recorder) -> None:
+        self._sink = sink
+        self._recorder = recorder
+        self._wire: _TappedWire | None = None
+        # What needs no recording goes straight on.
+        self.upgrading = sink.upgrading
+        self.closing = sink.closing
+        self.pause_writing = sink.pause_writing
+        self.resume_writing = sink.resume_writing
+
+    def opened(self, wire: Wire) -> None:
+        self._wire = _TappedWire(wire, self._recorder)
+        self._sink.opened(self._wire)
+
+    def message_received(self, message: str | bytes, size: int, arrived: float) -> None:
+        kind = "text" if isinstance(message, str) else "binary"
+        self._recorder.see("received", kind, message, size, arrived)
+        self._sink.message_received(message, size, arrived)
+
+    def ping_received(self, payload: bytes) -> None:
+        now = perf_counter()
+        self._recorder.see("received", "ping", payload, len(payload), now)
+        self._recorder.see("sent", "pong", payload, len(payload), now)
+        self._sink.ping_received(payload)
+
+    def pong_received(self, payload: bytes, arrived: float) -> None:
+        self._recorder.see("received", "pong", payload, len(payload), arrived)
+        self._sink.pong_received(payload, arrived)
+
+    def closed(self, ending: Ending) -> None:
+        now = perf_counter()
+        if ending.rcvd is not None:
+            self._recorder.see("received", "close", *_close(ending.rcvd), now)
+        if ending.sent is not None and self._wire is not None and not self._wire.close_seen:
+            self._recorder.see("sent", "close", *_close(ending.sent), now)  # by the engine, of its own accord
+        self._sink.closed(ending)
+
+
+class _TappedWire:
+    """A wire, as a connection sees it, with a recorder in between: see :class:`~.engines.base.Wire`."""
+
+    def __init__(self, wire: Wire, recorder: Recorder) -> None:
+        self._wire = wire
+        self._recorder = recorder
+        self.close_seen = False
+        self.transport = wire.transport
+        self.subprotocol = wire.subprotocol
+
+    @property
+    def request(self) -> Any:
+        return self._wire.request
+
+    @property
+    def response(self) -> Any:
+        return self._wire.response
+
+    def send(self, opcode: int, payload: bytes) -> None:
+        kind = "text" if opcode == TEXT else "binary"
+        content = payload[:_HEAD].decode(errors="replace") if opcode == TEXT else payload
+        self._recorder.see("sent", kind, content, len(payload), perf_counter())
+        self._wire.send(opcode, payload)
+
+    def send_ping(self, payload: bytes) -> None:
+        self._recorder.see("sent", "ping", payload, len(payload), perf_counter())
+        self._wire.send_ping(payload)
+
+    def send_close(self, close: Close) -> None:
+        self._see_close(close)
+        self._wire.send_close(close)
+
+    def fail(self, close: Close) -> None:
+        self._see_close(close)
+        self._wire.fail(close)
+
+    def _see_close(self, close: Close) -> None:
+        self.close_seen = True
+        self._recorder.see("sent", "close", *_close(close), perf_counter())
+
+
+def _close(close: Close) -> tuple[str, int]:
+    return f"{int(close.code)} {close.reason}".rstrip(), 0 if close.code == 1005 else 2 + len(close.reason.encode())
+
+
+def _readable(frame: _Frame) -> str:
+    text = frame.head if isinstance(frame.head, str) else frame.head.hex(" ", 4)
+    return text + (" ..." if frame.size > len(frame.head) else "")
+
+
+def _as_json(frame: _Frame) -> dict[str, Any]:
+    content = {"text": frame.head} if isinstance(frame.head, str) else {"hex": frame.head.hex()}
+    return {
+        "time": datetime.fromtimestamp(frame.time, UTC).isoformat(),
+        "direction": frame.direction,
+        "kind": frame.kind,
+        "size": frame.size,
+        **content,
+    }
+
+
+def _masked_headers(headers: Headers) -> list[list[str]]:
+    return [[name, _MASK if _SECRET.search(name) else value] for name, value in headers.raw_items()]
+
+
+def _masked_url(url: str) -> str:
+    """Without user and password, and without the values of its query, among which a token may be."""
+    parts = urlsplit(url)
+    userinfo, at, host = parts.netloc.rpartition("@")
+    query = "&".join(field.split("=", 1)[0] + "=" + _MASK for field in parts.query.split("&") if field)
+    return parts._replace(netloc=(_MASK if userinfo else "") + at + host, query=query).geturl()

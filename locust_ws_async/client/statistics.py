@@ -1,0 +1,126 @@
+"""What a connection has counted, and how it was when it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .phases import ConnectPhases
+
+__all__ = ["Session", "Statistics"]
+
+
+class Statistics:
+    """
+    The counts of one connection, over its reconnects. Everything is counted where it is read or written; bytes are
+    those of payloads, of text in UTF-8, before compression.
+
+    Attributes:
+        texts_received, text_bytes_received, binaries_received, binary_bytes_received: messages from the server.
+        texts_sent, text_bytes_sent, binaries_sent, binary_bytes_sent: messages to the server.
+        pings_received: pings of the server.
+        pings_sent, pongs_received: pings of this side, and pongs, also unsolicited ones.
+        closes_received, closes_sent: close frames.
+        reconnects: how often the connection came back.
+        late_replies: replies that came after their request had timed out.
+        messages_dropped: messages that a full queue dropped, with ``overflow="drop"``.
+        queue_high_water: the most messages that waited for ``recv`` at a time.
+        connect: the phases of the last connect, a :class:`ConnectPhases`.
+    """
+
+    __slots__ = (
+        "binaries_received",
+        "binaries_sent",
+        "binary_bytes_received",
+        "binary_bytes_sent",
+        "closes_received",
+        "closes_sent",
+        "connect",
+        "late_replies",
+        "messages_dropped",
+        "pings_received",
+        "pings_sent",
+        "pongs_received",
+        "queue_high_water",
+        "reconnects",
+        "text_bytes_received",
+        "text_bytes_sent",
+        "texts_received",
+        "texts_sent",
+    )
+
+    def __init__(self) -> None:
+        self.texts_received = 0
+        self.text_bytes_received = 0
+        self.binaries_received = 0
+        self.binary_bytes_received = 0
+        self.texts_sent = 0
+        self.text_bytes_sent = 0
+        self.binaries_sent = 0
+        self.binary_bytes_sent = 0
+        self.pings_received = 0
+        self.pings_sent = 0
+        self.pongs_received = 0
+        self.closes_received = 0
+        self.closes_sent = 0
+        self.reconnects = 0
+        self.late_replies = 0
+        self.messages_dropped = 0
+        self.queue_high_water = 0
+        self.connect = ConnectPhases()
+
+    @property
+    def messages_received(self) -> int:
+        """Messages of both kinds."""
+        return self.texts_received + self.binaries_received
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes of both kinds."""
+        return self.text_bytes_received + self.binary_bytes_received
+
+    @property
+    def messages_sent(self) -> int:
+        """Messages of both kinds."""
+        return self.texts_sent + self.binaries_sent
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes of both kinds."""
+        return self.text_bytes_sent + self.binary_bytes_sent
+
+    @property
+    def pongs_sent(self) -> int:
+        """Each ping of the server is answered."""
+        return self.pings_received
+
+    def as_dict(self) -> dict[str, Any]:
+        """All counts by name, with ``connect`` as a dict of milliseconds: for a log, or for JSON."""
+        counts = {name: getattr(self, name) for name in self.__slots__ if name != "connect"}
+        totals = {name: getattr(self, name) for name in _TOTALS}
+        return counts | totals | {"connect": self.connect.as_dict()}
+
+    def __repr__(self) -> str:
+        counts = " ".join(f"{name}={count}" for name, count in self.as_dict().items() if count and name != "connect")
+        return f"<Statistics {counts}>"
+
+
+_TOTALS = ("messages_received", "bytes_received", "messages_sent", "bytes_sent", "pongs_sent")
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """
+    The end of a connection: what a ``WS SESSION`` row has as its response.
+
+    Attributes:
+        close_code: the server's; 1005 for a close frame without one, 1006 for none.
+        close_reason: the server's, or "".
+        duration: seconds from the answer of the opening handshake to the end.
+        stats: what was counted.
+    """
+
+    close_code: int
+    close_reason: str
+    duration: float
+    stats: Statistics

@@ -1,0 +1,396 @@
+"""request() and expect(): each reply to its own request."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from typing import Any
+
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+
+from locust_ws_async.client import WebSocketConnection, any_message, json_field, json_subset, prefix, regex
+from locust_ws_async.client import reply as keepalive_reply
+from locust_ws_async.exceptions import CatchResponseError, ConnectionClosedError, ConnectionClosedOK, MessageTimeout
+
+from .helpers import Bench, eventually, run
+
+BY_ID = json_field("id")
+
+
+def result_of(reply: str | bytes) -> Any:
+    return json.loads(reply)["result"]
+
+
+def test_a_request(bench: Bench) -> None:
+    async def main() -> None:
+        async with bench.client().connect("/echo?delay=0.05") as connection:
+            assert await connection.request("hello") == "hello"
+            assert await connection.request(b"bytes", name="bytes") == b"bytes"
+            assert await connection.request({"a": [1]}) == '{"a":[1]}'
+
+    run(main())
+    assert bench.types() == ["WS CONNECT", *["WS REQUEST"] * 3, "WS SESSION"]
+    hello, named, _ = bench.rows[1:4]
+    assert hello.time is not None and hello.time >= 40
+    assert (hello.name, hello.length, hello.response) == ("/echo", 5, "hello")
+    assert named.name == "bytes"
+
+
+def test_a_thousand_requests_in_flight(bench: Bench) -> None:
+    """Out of order, from many tasks, each gets its own reply."""
+
+    async def main() -> None:
+        async with bench.client().connect("/rpc") as connection:
+
+            async def ask(number: int) -> None:
+                request = {"id": number, "params": number * 7, "delay": random.random() / 2}
+                reply = await connection.request(request, match=BY_ID)
+                assert result_of(reply) == number * 7
+
+            async with asyncio.TaskGroup() as group:
+                for number in range(1000):
+                    group.create_task(ask(number))
+
+    run(main())
+    assert bench.types().count("WS REQUEST") == 1000
+    assert not bench.failures()
+
+
+def test_replies_in_reverse(bench: Bench) -> None:
+    async def main() -> None:
+        async with bench.client().connect("/rpc") as connection:
+            requests = [{"id": number, "params": number, "hold": number < 9} for number in range(10)]
+            replies = await asyncio.gather(*(connection.request(request, match=BY_ID) for request in requests))
+            assert [result_of(reply) for reply in replies] == list(range(10))
+
+    run(main())
+
+
+def test_duplicates_go_to_recv(bench: Bench) -> None:
+    async def main() -> None:
+        async with bench.client().connect("/rpc") as connection:
+            await connection.request({"id": 1, "params": "a", "copies": 3}, match=BY_ID)
+            assert [result_of(await connection.recv()) for _ in range(2)] == ["a", "a"]
+
+    run(main())
+
+
+def test_a_timeout_and_the_late_reply(bench: Bench) -> None:
+    async def main() -> None:
+        async with bench.client().connect("/rpc") as connection:
+            with pytest.raises(MessageTimeout):
+                await connection.request(
+                    {"id": 1, "params": "slow", "delay": 0.2}, match=BY_ID, timeout=0.05, name="ask"
+                )
+            # Another request in the meantime, that would take any message.
+            reply = await connection.request({"id": 2, "params": "fast"}, match=any_message)
+            assert result_of(reply) == "fast"
+            await eventually(lambda: connection.stats.late_replies)
+
+    run(main())
+    timeout, fast, late = (row for row in bench.rows if row.type == "WS REQUEST")
+    assert repr(timeout.error) == "MessageTimeout('no message that matches within the timeout')"
+    assert timeout.time is not None and timeout.time >= 50
+    assert (fast.name, fast.error) == ("/rpc", None)
+    assert (late.name, late.error) == ("ask (late)", None)
+    assert late.time is not None and late.time >= 190
+
+
+def test_a_late_reply_does_not_pass_for_a_younger_one(bench: Bench) -> None:
+    async def main() -> None:
+        async with bench.client().connect("/echo?delay=0.1") as connection:
+            with pytest.raises(MessageTimeout):
+                await connection.request("first", timeout=0.05)
+            assert await connection.request("second") == "second"
+
+    run(main())
+    assert [row.name for row in bench.rows if row.type == "WS REQUEST"] == ["/echo", "/echo (late)", "/echo"]
+
+
+def test_a_cancelled_request_is_late_too(bench: Bench) -> None:
+    async def main() -> None:
+        async with bench.client().connect("/echo?delay=0.1") as connection:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.02):
+                    await connection.request("first")
+            await connection.send("second")
+            assert await connection.recv() == "second"
+
+    run(main())
+    assert [row.name for row in bench.rows if row.type == "WS REQUEST"] == ["/echo (late)"]
+
+
+def test_different_timeouts(bench: Bench) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with bench.client().connect("/sink") as connection:
+
+            async def time_out(after: float) -> float:
+                started = loop.time()
+                with pytest.raises(MessageTimeout):
+                    await connection.request("x", timeout=after)
+                return loop.time() - started
+
+            timeouts = [0.2, 0.05, 0.1, 0.05]
+            for after, took in zip(timeouts, await asyncio.gather(*map(time_out, timeouts)), strict=True):
+                assert took >= after
+
+    run(main())
+
+
+def test_the_default_timeout_is_an_option(bench: Bench) -> None:
+    async def main() -> None:
+        async with bench.client().connect("/sink", request_timeout=0.05) as connection:
+            with pytest.raises(MessageTimeout):
+                await connection.request("x")
+            with pytest.raises(MessageTimeout):
+                await connection.expect(any_message)
+
+    run(main())
+
+
+def test_what_the_match_raised_is_the_cause_of_the_timeout(bench: Bench) -> None:
+    async def main() -> None:
+        async with bench.client().connect("/echo") as connection:
+            with pytest.raises(MessageTimeout) as caught:
+                await connection.request("{}", match=lambda message: json.loads(message)["id"] == 1, timeout=0.1)
+            assert isinstance(caught.value.__cause__, KeyError)
+            assert await connection.recv() == "{}"
+
+    run(main())
+
+
+def test_requests_fail_with_the_connection(bench: Bench) -> None:
+    async def main() -> None:
+        async with bench.client().connect("/drop?after=1") as connection:
+            results = await asyncio.gather(
+                *(connection.request({"id": number}, match=BY_ID) for number in range(3)), return_exceptions=True
+            )
+            # The server answers the first and cuts the connection, which may cut that answer too.
+            assert [type(result) for result in results[1:]] == [ConnectionClosedError] * 2
+            assert results[1] is not results[2]
+            with pytest.raises(ConnectionClosedError):
+                await connection.request("x")
+        answered = isinstance(results[0], str)
+        assert len([row for row in bench.rows if row.type == "WS REQUEST" and row.error]) == (3 if answered else 4)
+
+    run(main())
+
+
+def test_a_request_that_this_side_ends_is_not_reported(bench: Bench) -> None:
+    async def main() -> None:
+        connection = await bench.client().connect("/sink")
+        request = asyncio.ensure_future(connection.request("x"))
+        await asyncio.sleep(0)
+        await connection.close()
+        with pytest.raises(ConnectionClosedOK):
+            await request
+
+    run(main())
+    assert bench.types() == ["WS CONNECT", "WS SESSION"]
+
+
+def test_json_field_finds_nested_and_differently_named_fields(bench: Bench) -> None:
+    async def main() -> None:
+        async def answer(connection: ServerConnection) -> None:
+            async for message in connection:
+                request = json.loads(message)
+                if isinstance(request, list):
+                    await connection.send(json.dumps([3, request[1], "ok"]))
+                else:
+                    await connection.send(json.dumps({"header": {"re": request["meta"]["id"]}}))
+
+        async with serve(answer, "127.0.0.1", 0) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            async with bench.client().connect(f"ws://127.0.0.1:{port}/") as connection:
+                nested = json_field("meta", "id", reply=("header", "re"))
+                for value in (1, "1", True, None, [1, {"a": 2}]):
+                    reply = await connection.request({"meta": {"id": value}}, match=nested, timeout=5)
+                    assert json.loads(reply)["header"]["re"] == value
+                reply = await connection.request([2, "unique", "Heartbeat", {}], match=json_field(1))
+                assert json.loads(reply) == [3, "unique", "ok"]
+
+    run(main())
+
+
+@pytest.mark.parametrize("payload", ["not JSON", {"other": 1}, [1], b"\xff", 5])
+def test_a_request_without_the_field(bench: Bench, payload: Any) -> None:
+    async def main() -> None:
+        async with bench.client().connect("/echo") as connection:
+            with pytest.raises(ValueError, match="the request has no field 'id'"):
+                connection.request(payload, match=BY_ID)
+
+    run(main())
+    assert bench.types() == ["WS CONNECT", "WS SESSION"]
+
+
+# Expectations
+
+
+def test_expect_waits_for_its_message(bench: Bench) -> None:
+    async def main() -> None:
+        async with bench.client().connect("/echo") as connection:
+            expectation = asyncio.ensure_future(connection.expect(prefix("b"), name="b"))
+            await asyncio.sleep(0.05)
+            for message in ("a", "b", "c"):
+                await connection.send(message)
+            assert await expectation == "b"
+            assert [await connection.recv() for _ in range(2)] == ["a", "c"]
+
+    run(main())
+    row = next(row for row in bench.rows if row.name == "b")
+    assert (row.type, row.length, row.error) == ("WS RECV", 1, None)
+    assert row.time is not None and row.time >= 40
+
+
+def test_expect_finds_what_is_there_already(bench: Bench) -> None:
+    async def main() -> None:
+        async with bench.client().connect("/echo") as connection:
+            for message in ("a", "b", "b"):
+                await connection.send(message)
+            await eventually(lambda: connection.stats.messages_received == 3)
+            assert await connection.expect(prefix("b")) == "b"
+            assert [await connection.recv() for _ in range(2)] == ["a", "b"]
+
+    run(main())
+
+
+def test_an_optional_expectation(bench: Bench) -> None:
+    async def main() -> None:
+        async with bench.client().connect("/echo") as connection:
+            assert await connection.expect(any_message, timeout=0.05, optional=True, name="maybe") is None
+            async with connection.expect(any_message, timeout=0.05, optional=True, name="maybe") as reply:
+                assert reply.message is None
+            with pytest.raises(MessageTimeout):
+                await connection.expect(any_message, timeout=0.05, name="must")
+
+    run(main())
+    first, second, must = (row for row in bench.rows if row.type == "WS RECV")
+    assert (first.error, first.time, second.error, second.time) == (None, None, None, None)
+    assert isinstance(must.error, MessageTimeout) and must.time is not None
+
+
+def test_a_message_after_the_timeout_of_an_expectation_is_for_recv(bench: Bench) -> None:
+    async def main() -> None:
+        async with bench.client().connect("/echo?delay=0.1") as connection:
+            await connection.send("x")
+            with pytest.raises(MessageTimeout):
+                await connection.expect(any_message, timeout=0.02)
+            assert await connection.recv() == "x"
+
+    run(main())
+
+
+def test_json_field_cannot_be_expected(bench: Bench) -> None:
+    async def main() -> None:
+        async with bench.client().connect("/echo") as connection:
+            with pytest.raises(TypeError, match="to expect a value: json_subset"):
+                connection.expect(BY_ID)  # type: ignore[arg-type]
+
+    run(main())
+
+
+# Checks
+
+
+def test_checks(bench: Bench) -> None:
+    class StopUser(Exception):
+        pass
+
+    class Mine(Exception):
+        pass
+
+    async def main() -> None:
+        client = bench.client(check_errors=(Mine,), control_flow=(StopUser,))
+        async with client.connect("/echo") as connection:
+            async with connection.request("1", catch_response=True, name="good") as reply:
+                assert reply.json() == 1 and reply.message == "1"
+            async with connection.request("1", catch_response=True, name="assert") as reply:
+                assert reply.json() == 2, "not two"
+            async with connection.request("1", catch_response=True, name="raised") as reply:
+                raise CatchResponseError("wrong")
+            async with connection.request("1", catch_response=True, name="mine") as reply:
+                raise Mine("wrong")
+            async with connection.request("1", catch_response=True, name="marked") as reply:
+                reply.failure("too small")
+            with pytest.raises(KeyError):
+                async with connection.request("1", catch_response=True, name="bug"):
+                    raise KeyError("x")
+            with pytest.raises(KeyError):
+                async with connection.request("1", catch_response=True, name="success") as reply:
+                    reply.success()
+                    raise KeyError("x")
+            with pytest.raises(StopUser):
+                async with connection.request("1", catch_response=True, name="stop"):
+                    raise StopUser
+            with pytest.raises(asyncio.CancelledError):
+                async with connection.request("1", catch_response=True, name="cancelled"):
+                    raise asyncio.CancelledError
+            with pytest.raises(MessageTimeout):
+                async with connection.request("1", match=prefix("2"), timeout=0.05, catch_response=True, name="never"):
+                    pytest.fail("there was no reply to check")
+            with pytest.raises(TypeError, match="`async with"):
+                await connection.request("1", catch_response=True)
+
+    run(main())
+    rows = {row.name: repr(row.error) for row in bench.rows if row.type == "WS REQUEST"}
+    assert rows.pop("assert").startswith("AssertionError(")  # pytest adds to the text
+    assert rows == {
+        "good": "None",
+        "raised": "CatchResponseError('wrong')",
+        "mine": "Mine('wrong')",
+        "marked": "CatchResponseError('too small')",
+        "bug": "KeyError('x')",
+        "success": "None",
+        "stop": "None",
+        "never": "MessageTimeout('no message that matches within the timeout')",
+    }
+
+
+# Who gets a message
+
+
+def test_precedence(bench: Bench) -> None:
+    async def main() -> list[str]:
+        taken: list[str] = []
+
+        async def run_case(connection: WebSocketConnection, message: str) -> None:
+            received = connection.stats.messages_received
+            await connection.send(message)
+            await eventually(lambda: connection.stats.messages_received > received)
+
+        rule = keepalive_reply(regex("k"), lambda message: "yes")
+        async with bench.client().connect("/echo", keepalive=rule) as connection:
+            connection.on(regex("h"), lambda message: taken.append(f"first handler {message}"))
+            connection.on(regex("h|g"), lambda message: taken.append(f"second handler {message}"))
+            older = asyncio.ensure_future(connection.expect(regex("w")))
+            younger = asyncio.ensure_future(connection.expect(regex("w|v")))
+            await asyncio.sleep(0)
+            await run_case(connection, "kwh")  # everybody would have it: the keepalive does
+            assert await connection.recv() == "yes"
+            await run_case(connection, "wh")
+            assert await older == "wh" and not younger.done()
+            await run_case(connection, "wvh")
+            assert await younger == "wvh"
+            await run_case(connection, "wgh")
+            await run_case(connection, "g")
+            await run_case(connection, "r")
+            assert await connection.recv() == "r"
+        return taken
+
+    assert run(main()) == ["first handler wgh", "second handler g"]
+
+
+def test_json_subset_as_a_match(bench: Bench) -> None:
+    async def main() -> None:
+        async with bench.client().connect("/echo") as connection:
+            expectation = asyncio.ensure_future(connection.expect(json_subset({"type": "b", "data": {"x": 1}})))
+            await asyncio.sleep(0)
+            messages = ["not JSON", '{"type": "a"}', '{"type": "b", "data": {"x": 1, "y": 2}}']
+            for message in messages:
+                await connection.send(message)
+            assert await expectation == messages[2]
+
+    run(main())

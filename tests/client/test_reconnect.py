@@ -1,0 +1,448 @@
+"""Lost connections that are made again; and the table of a connection's life."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.protocol import State
+
+from locust_ws_async.client import Backoff, WebSocketConnection, any_message, every, json_field
+from locust_ws_async.client.lifecycle import STATES, TRANSITIONS, Event, Phase, next_phase
+from locust_ws_async.exceptions import ConnectionClosedError, ConnectionClosedOK, HandshakeRejected, MessageTimeout
+
+from .helpers import Bench, eventually, run
+
+SOON = Backoff(initial=0.01, maximum=0.05)
+
+
+async def echo(connection: ServerConnection) -> None:
+    async for message in connection:
+        await connection.send(message)
+
+
+async def cut(connection: ServerConnection) -> None:
+    connection.transport.abort()
+
+
+@contextlib.asynccontextmanager
+async def server(*sessions: Callable[[ServerConnection], Awaitable[None]] | int) -> AsyncIterator[str]:
+    """A server that does one thing with each connection, in this order: a handler, or an HTTP status to reject it with.
+    The last is for all that follow."""
+    count = 0
+
+    def next_session() -> Callable[[ServerConnection], Awaitable[None]] | int:
+        return sessions[min(count, len(sessions)) - 1]
+
+    async def process_request(connection: ServerConnection, request: Any) -> Any:
+        nonlocal count
+        count += 1
+        session = next_session()
+        return connection.respond(session, "") if isinstance(session, int) else None  # type: ignore[arg-type]
+
+    async def handle(connection: ServerConnection) -> None:
+        session = next_session()
+        assert not isinstance(session, int)
+        await session(connection)
+
+    async with serve(handle, "127.0.0.1", 0, process_request=process_request) as listening:
+        yield f"ws://127.0.0.1:{next(iter(listening.sockets)).getsockname()[1]}/"
+
+
+def test_a_cut_connection_heals(bench: Bench) -> None:
+    async def answer_one(connection: ServerConnection) -> None:
+        await connection.send(await connection.recv())
+        connection.transport.abort()
+
+    async def main() -> None:
+        async with (
+            server(answer_one, answer_one, echo) as url,
+            bench.client().connect(url, reconnect=SOON) as connection,
+        ):
+            for number in range(5):
+                await connection.send(str(number))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(5):
+                        while await connection.recv() != str(number):
+                            pass
+                await asyncio.sleep(0.01)
+            assert connection.stats.reconnects == 2
+            assert connection.client.connections == {connection}
+        assert connection.client.connections == set()
+
+    run(main())
+    assert bench.types().count("WS CONNECT") == bench.types().count("WS SESSION") == 3
+    sessions = [row.error is None for row in bench.rows if row.type == "WS SESSION"]
+    assert sessions == [False, False, True]
+
+
+def test_recv_goes_on_over_a_reconnect(bench: Bench) -> None:
+    async def greet_and_cut(connection: ServerConnection) -> None:
+        await connection.send("hello")
+        await connection.close(1012)
+
+    async def greet_and_close(connection: ServerConnection) -> None:
+        await connection.send("hello again")
+
+    async def main() -> None:
+        async with server(greet_and_cut, 503, greet_and_cut, greet_and_close) as url:
+            connection = await bench.client().connect(url, reconnect=SOON)
+            assert [message async for message in connection] == ["hello", "hello", "hello again"]
+            assert connection.state is State.CLOSED and connection.stats.reconnects == 2
+
+    run(main())
+    connects = [repr(row.error) for row in bench.rows if row.type == "WS CONNECT"]
+    assert connects == [
+        "None",
+        "HandshakeRejected('the server answered the handshake with HTTP 503 Service Unavailable')",
+        "None",
+        "None",
+    ]
+    assert [row.error is None for row in bench.rows if row.type == "WS SESSION"] == [False, False, True]
+
+
+def test_without_the_setting_nothing_is_made_again(bench: Bench) -> None:
+    async def main() -> None:
+        async with server(cut, echo) as url:
+            connection = await bench.client().connect(url)
+            await connection.wait_closed()
+            with pytest.raises(ConnectionClosedError):
+                await connection.send("x")
+
+    run(main())
+    assert bench.types().count("WS CONNECT") == 1
+
+
+def test_a_server_that_closes_with_1000_is_done(bench: Bench) -> None:
+    async def close(connection: ServerConnection) -> None:
+        await connection.close(1000)
+
+    async def main() -> None:
+        async with server(close) as url:
+            connection = await bench.client().connect(url, reconnect=SOON)
+            await connection.wait_closed()
+
+    run(main())
+    assert bench.types() == ["WS CONNECT", "WS SESSION"]
+
+
+def test_the_first_connect_is_not_repeated(bench: Bench) -> None:
+    async def main() -> None:
+        async with server(503, echo) as url:
+            client = bench.client()
+            with pytest.raises(HandshakeRejected):
+                await client.connect(url, reconnect=SOON)
+            assert client.connections == set()
+
+    run(main())
+
+
+def test_giving_up_after_so_many_attempts(bench: Bench) -> None:
+    async def main() -> None:
+        async with server(cut, 503) as url:
+            connection = await bench.client().connect(url, reconnect=Backoff(0.01, 0.02, attempts=3))
+            with pytest.raises(ConnectionClosedError, match="1006"):
+                await connection.recv()
+            with pytest.raises(ConnectionClosedError):
+                await connection.send("x")
+            assert connection.state is State.CLOSED
+            assert connection.client.connections == set()
+
+    run(main())
+    assert [row.error is None for row in bench.rows if row.type == "WS CONNECT"] == [True, False, False, False]
+
+
+def test_requests_in_flight_fail_and_are_not_repeated(bench: Bench) -> None:
+    seen: list[str | bytes] = []
+
+    async def swallow_and_cut(connection: ServerConnection) -> None:
+        seen.append(await connection.recv())
+        connection.transport.abort()
+
+    async def note(connection: ServerConnection) -> None:
+        async for message in connection:
+            seen.append(message)
+
+    async def main() -> None:
+        async with (
+            server(swallow_and_cut, note) as url,
+            bench.client().connect(url, reconnect=SOON) as connection,
+        ):
+            with pytest.raises(ConnectionClosedError):
+                await connection.request({"id": 1}, match=json_field("id"))
+            ping = asyncio.ensure_future(connection.ping())
+            await ping  # waits for the connection to be made again
+            assert connection.stats.reconnects == 1
+
+    run(main())
+    assert seen == ['{"id":1}']
+    request = bench.only("WS REQUEST")
+    assert isinstance(request.error, ConnectionClosedError)
+
+
+def test_what_is_sent_while_it_is_away_waits_for_it(bench: Bench) -> None:
+    async def main() -> None:
+        async with (
+            server(cut, 503, echo) as url,
+            bench.client().connect(url, reconnect=Backoff(0.1, jitter=0)) as connection,
+        ):
+            await eventually(lambda: connection.state is State.CONNECTING)
+            sending = asyncio.ensure_future(connection.send("sent"))
+            assert await connection.request("asked", match=lambda message: message == "asked") == "asked"
+            await sending
+            assert await connection.recv() == "sent"
+
+    run(main())
+    # The time without a connection is no time of a send.
+    send = bench.only("WS SEND")
+    assert send.time is not None and send.time < 90 and send.error is None
+
+
+def test_a_request_times_out_while_it_is_away(bench: Bench) -> None:
+    async def main() -> None:
+        async with server(cut, echo) as url:
+            connection = await bench.client().connect(url, reconnect=Backoff(60, 60, jitter=0))
+            await eventually(lambda: connection.state is State.CONNECTING)
+            with pytest.raises(MessageTimeout):
+                await connection.request("x", timeout=0.05)
+            await connection.close()
+
+    run(main())
+    assert isinstance(bench.only("WS REQUEST").error, MessageTimeout)
+
+
+@pytest.mark.parametrize("how", ["close", "aclose", "abort"])
+def test_closing_while_it_waits_for_the_next_attempt(bench: Bench, how: str) -> None:
+    async def main() -> None:
+        async with server(cut) as url:
+            client = bench.client()
+            connection = await client.connect(url, reconnect=Backoff(60, 60))
+            receiving = asyncio.ensure_future(connection.recv())
+            await eventually(lambda: connection.state is State.CONNECTING)
+            if how == "close":
+                await connection.close()
+            elif how == "aclose":
+                await client.aclose()
+            else:
+                client.abort()
+                await connection.wait_closed()
+            with pytest.raises(ConnectionClosedOK):
+                await receiving
+            assert client.connections == set()
+
+    run(main())
+
+
+def test_closing_while_it_is_connecting(bench: Bench) -> None:
+    async def main() -> None:
+        async def be_slow(connection: ServerConnection, request: Any) -> None:
+            nonlocal attempts
+            attempts += 1
+            if attempts > 1:
+                await connection.wait_closed()
+
+        attempts = 0
+        async with serve(cut, "127.0.0.1", 0, process_request=be_slow) as listening:
+            url = f"ws://127.0.0.1:{next(iter(listening.sockets)).getsockname()[1]}/"
+            connection = await bench.client().connect(url, reconnect=SOON)
+            await eventually(lambda: attempts == 2)
+            await connection.close()
+
+    run(main())
+    assert bench.types().count("WS CONNECT") == 1  # the second was cancelled
+
+
+# on_connected
+
+
+def test_on_connected_logs_in_each_time(bench: Bench) -> None:
+    async def expect_login(connection: ServerConnection) -> None:
+        assert await connection.recv() == "login"
+        await connection.send("welcome")
+        message = await connection.recv()
+        await connection.send(message)
+        if message == "cut":
+            connection.transport.abort()
+        else:
+            await echo(connection)
+
+    async def log_in(connection: WebSocketConnection) -> None:
+        # Also from tasks that it makes.
+        async with asyncio.TaskGroup() as group:
+            reply = group.create_task(_await(connection.request("login")))
+        assert reply.result() == "welcome"
+
+    async def _await(awaitable: Awaitable[Any]) -> Any:
+        return await awaitable
+
+    async def main() -> None:
+        async with (
+            server(expect_login) as url,
+            bench.client().connect(url, reconnect=SOON, on_connected=log_in) as connection,
+        ):
+            await connection.send("cut")
+            await eventually(lambda: connection.state is not State.OPEN)
+            await connection.send("after")  # must not come before the login
+            assert await connection.expect(lambda message: message == "after") == "after"
+
+    run(main())
+    assert bench.types().count("WS REQUEST") == 2
+
+
+def test_on_connected_that_fails_at_first_fails_the_connect(bench: Bench) -> None:
+    async def refuse(connection: WebSocketConnection) -> None:
+        raise LookupError("no such user")
+
+    async def main() -> None:
+        async with server(echo) as url:
+            client = bench.client()
+            with pytest.raises(LookupError):
+                await client.connect(url, reconnect=SOON, on_connected=refuse)
+            await client.aclose()
+
+    run(main())
+    assert bench.types() == ["WS CONNECT", "WS SESSION"]
+    assert not bench.failures()
+
+
+def test_on_connected_that_fails_later_is_another_failed_attempt(bench: Bench) -> None:
+    async def close_at_second(connection: ServerConnection) -> None:
+        await connection.send(await connection.recv())
+        await connection.recv()
+        await connection.close(1012)
+
+    calls = 0
+    escalated: list[BaseException] = []
+
+    async def log_in(connection: WebSocketConnection) -> None:
+        nonlocal calls
+        calls += 1
+        await connection.request("login")
+        if calls in (2, 3):
+            raise LookupError("no such user")
+
+    async def main() -> None:
+        async with server(close_at_second, echo) as url:
+            client = bench.client(escalate=escalated.append)
+            async with client.connect(url, reconnect=SOON, on_connected=log_in) as connection:
+                await connection.send("close")
+                await eventually(lambda: connection.state is not State.OPEN)
+                await connection.request("after")
+                assert connection.stats.reconnects == 1
+
+    run(main())
+    assert calls == 4
+    assert [type(exc) for exc in escalated] == [LookupError] * 2
+    # The sessions that we gave up ended normally.
+    assert [row.error is None for row in bench.rows if row.type == "WS SESSION"] == [False, True, True, True]
+
+
+def test_a_connection_that_is_lost_during_on_connected(bench: Bench) -> None:
+    async def cut_at_login(connection: ServerConnection) -> None:
+        await connection.recv()
+        connection.transport.abort()
+
+    async def cut_later(connection: ServerConnection) -> None:
+        await connection.send(await connection.recv())
+        await connection.recv()
+        connection.transport.abort()
+
+    async def log_in(connection: WebSocketConnection) -> None:
+        await connection.request("login")
+
+    async def main() -> None:
+        async with (
+            server(cut_later, cut_at_login, echo) as url,
+            bench.client().connect(url, reconnect=SOON, on_connected=log_in) as connection,
+        ):
+            await connection.send("cut")
+            await eventually(lambda: connection.state is not State.OPEN)
+            assert await connection.request("x", match=lambda message: message == "x") == "x"
+            assert connection.stats.reconnects == 1
+
+    run(main())
+    assert [row.error is None for row in bench.rows if row.type == "WS CONNECT"] == [True] * 3
+
+
+def test_closing_in_on_connected(bench: Bench) -> None:
+    async def close(connection: WebSocketConnection) -> None:
+        await connection.close()
+
+    async def main() -> None:
+        async with server(echo) as url:
+            connection = await bench.client().connect(url, reconnect=SOON, on_connected=close)
+            assert connection.state is State.CLOSED
+
+    run(main())
+
+
+def test_keepalive_and_pings_begin_again(bench: Bench) -> None:
+    seen: list[str | bytes] = []
+
+    async def wait_for_beats(connection: ServerConnection) -> None:
+        for _ in range(2):
+            seen.append(await connection.recv())
+        connection.transport.abort()
+
+    async def main() -> None:
+        async with server(wait_for_beats) as url:
+            connection = await bench.client().connect(
+                url, reconnect=SOON, keepalive=every(0.01, "beat"), ping_interval=0.01
+            )
+            connection.on(any_message, lambda message: None)
+            await eventually(lambda: len(seen) >= 6 and connection.latency)
+            await connection.close()
+
+    run(main())
+
+
+# The table
+
+
+@pytest.mark.parametrize(("phase", "event"), TRANSITIONS)
+def test_every_transition(phase: Phase, event: Event) -> None:
+    assert next_phase(phase, event) is TRANSITIONS[phase, event]
+    assert TRANSITIONS[phase, event] in STATES
+
+
+@pytest.mark.parametrize("phase", Phase)
+@pytest.mark.parametrize("event", Event)
+def test_every_other_pair_is_refused(phase: Phase, event: Event) -> None:
+    if (phase, event) not in TRANSITIONS:
+        with pytest.raises(RuntimeError, match=f"{phase.name} cannot get {event.name}"):
+            next_phase(phase, event)
+
+
+def test_the_table_has_no_dead_ends() -> None:
+    """From everywhere a connection can be closed, and everything can be reached."""
+    reached = {Phase.CONNECTING}
+    for _ in Phase:
+        reached |= {target for (phase, _), target in TRANSITIONS.items() if phase in reached}
+    assert reached == set(Phase)
+    closing = {Phase.CLOSED}
+    for _ in Phase:
+        closing |= {phase for (phase, _), target in TRANSITIONS.items() if target in closing}
+    assert closing == set(Phase)
+    assert not [event for phase, event in TRANSITIONS if phase is Phase.CLOSED]
+    # close() is accepted by all phases in which a task holds the connection.
+    accepting = {phase for phase, event in TRANSITIONS if event is Event.CLOSE}
+    assert accepting == set(Phase) - {Phase.CONNECTING, Phase.CLOSING, Phase.CLOSED}
+
+
+@given(st.lists(st.sampled_from(list(Event)), max_size=40))
+def test_whatever_happens_after_close_is_the_end(events: list[Event]) -> None:
+    phase = Phase.CONNECTING
+    closed = False
+    for event in events:
+        if (phase, event) not in TRANSITIONS:
+            continue
+        phase = next_phase(phase, event)
+        closed = closed or event is Event.CLOSE
+        if closed:
+            assert phase in (Phase.CLOSING, Phase.CLOSED)

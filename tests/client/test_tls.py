@@ -1,0 +1,198 @@
+"""TLS by simple settings: own authorities, client certificates, no verification, the name to verify."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from websockets.asyncio.server import ServerConnection, serve
+
+from locust_ws_async.client import ConnectOptions
+from locust_ws_async.exceptions import ConnectError, TLSError
+
+from .helpers import Bench, run, tcp_server
+
+
+class Authority:
+    """A certificate authority, a server it vouches for, and its files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ca = trustme.CA()
+        self.file = folder / "ca.pem"
+        self.ca.cert_pem.write_to_path(self.file)
+        self.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.ca.issue_cert("localhost", "127.0.0.1", "shop.example").configure_cert(self.server)
+        self.client_file = folder / "client.pem"
+        client = self.ca.issue_cert("user@shop.example")
+        client.private_key_and_cert_chain_pem.write_to_path(self.client_file)
+        self.key_file = folder / "key.pem"
+        client.private_key_pem.write_to_path(self.key_file)
+        self.chain_file = folder / "chain.pem"
+        self.chain_file.write_bytes(b"".join(pem.bytes() for pem in client.cert_chain_pems))
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Authority]:
+    yield Authority(tmp_path_factory.mktemp("certificates"))
+
+
+class Server:
+    """An echo server on TLS that keeps what its clients said about themselves."""
+
+    def __init__(self, context: ssl.SSLContext, host: str = "127.0.0.1") -> None:
+        self.names: list[str | None] = []
+        self.certificates: list[Any] = []
+        context.sni_callback = lambda connection, name, context: self.names.append(name)
+        self._context = context
+        self._host = host
+
+    async def __aenter__(self) -> Server:
+        async def echo(connection: ServerConnection) -> None:
+            self.certificates.append(connection.transport.get_extra_info("peercert"))
+            async for message in connection:
+                await connection.send(message)
+
+        self._server = await serve(echo, self._host, 0, ssl=self._context)
+        self.port = next(iter(self._server.sockets)).getsockname()[1]
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+
+
+def echoes(bench: Bench, server: Server, host: str = "localhost", **options: Any) -> None:
+    async def main() -> None:
+        async with server, bench.client().connect(f"wss://{host}:{server.port}", **options) as connection:
+            await connection.send("x" * 100_000)
+            assert await connection.recv() == "x" * 100_000
+
+    run(main())
+    assert not bench.failures()
+
+
+def fails(bench: Bench, server: Server, text: str, **options: Any) -> None:
+    async def main() -> None:
+        async with server:
+            with pytest.raises(TLSError, match=text):
+                await bench.client().connect(f"wss://localhost:{server.port}", **options)
+            await asyncio.sleep(0)
+
+    run(main())
+    assert set(bench.failures()) == {"WS CONNECT"}
+
+
+def test_own_authorities_in_a_file(bench: Bench, authority: Authority) -> None:
+    echoes(bench, Server(authority.server), verify=str(authority.file))
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl command")
+def test_own_authorities_in_a_folder(bench: Bench, authority: Authority, tmp_path: Path) -> None:
+    # OpenSSL finds them by the hash of their subject: the name of the file.
+    command = ["openssl", "x509", "-hash", "-noout", "-in", str(authority.file)]
+    digest = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    (tmp_path / f"{digest}.0").write_bytes(authority.file.read_bytes())
+    echoes(bench, Server(authority.server), verify=str(tmp_path))
+
+
+def test_without_verification(bench: Bench, authority: Authority) -> None:
+    echoes(bench, Server(authority.server), verify=False)
+    echoes(bench, Server(authority.server), host="127.0.0.1", verify=False)
+
+
+def test_the_default_verifies(bench: Bench, authority: Authority) -> None:
+    fails(bench, Server(authority.server), "TLS certificate not accepted: ")
+
+
+def test_the_name_is_verified(bench: Bench, authority: Authority) -> None:
+    fails(
+        bench,
+        Server(authority.server),
+        "^TLS certificate not accepted: hostname mismatch$",
+        verify=str(authority.file),
+        server_hostname="other.example",
+    )
+
+
+def test_another_name_to_verify(bench: Bench, authority: Authority) -> None:
+    server = Server(authority.server)
+    echoes(bench, server, verify=str(authority.file), server_hostname="shop.example")
+    assert server.names == ["shop.example"]
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_a_client_certificate(bench: Bench, authority: Authority, pair: bool) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.ca.issue_cert("localhost").configure_cert(context)
+    authority.ca.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+    server = Server(context)
+    cert = (str(authority.chain_file), str(authority.key_file)) if pair else str(authority.client_file)
+    echoes(bench, server, verify=str(authority.file), cert=cert)
+    (certificate,) = server.certificates
+    assert ("email", "user@shop.example") in certificate["subjectAltName"]
+
+
+def test_settings_share_a_context(authority: Authority) -> None:
+    first = ConnectOptions(verify=str(authority.file), max_size=1)
+    again = ConnectOptions(verify=str(authority.file), headers={"a": "b"})
+    assert first.tls_context() is again.tls_context()
+    assert ConnectOptions().tls_context() is ConnectOptions(max_queue=1).tls_context()
+    assert ConnectOptions(verify=False).tls_context() is not first.tls_context()
+    own = ssl.create_default_context()
+    assert ConnectOptions(ssl=own).tls_context() is own
+
+
+def test_wrong_settings(authority: Authority, tmp_path: Path) -> None:
+    missing = str(tmp_path / "missing.pem")
+    for options, message in (
+        (
+            {"verify": missing},
+            "verify must be True, False, or a PEM file or folder of authorities; '.*missing.pem' did",
+        ),
+        ({"verify": str(authority.key_file)}, "verify must be"),
+        ({"cert": missing}, "cert must be a PEM file with certificate and private key, or a pair"),
+        ({"cert": str(authority.file)}, "cert must be a PEM file"),
+        (
+            {"verify": False, "ssl": ssl.create_default_context()},
+            "ssl is a whole TLS context: set verify and cert there",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ConnectOptions(**options)
+    for options, message in (
+        ({"verify": None}, "verify must be True, False, or a path"),
+        ({"cert": ("a", "b", "c")}, "cert must be a path or a pair of paths"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            ConnectOptions(**options)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "text"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", TLSError, "TLS handshake failed: WRONG_VERSION_NUMBER"),
+        (b"", ConnectError, "the connection was lost while it was opened"),
+    ],
+)
+def test_tls_that_ends_early(bench: Bench, answer: bytes, kind: type[ConnectError], text: str) -> None:
+    async def main() -> None:
+        async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(100)
+            writer.write(answer)
+
+        if bench.engine == "picows":  # which tells the loop about a reset in TLS, as if nobody would raise it
+            asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+        async with tcp_server(script) as url:
+            with pytest.raises(kind) as caught:
+                await bench.client().connect(url.replace("ws", "wss", 1))
+        assert type(caught.value) is kind and str(caught.value) == text
+
+    run(main())

@@ -1,0 +1,109 @@
+"""What every locustfile of the tests begins with: the usual imports, and two helpers.
+
+It also makes Locust's files complete: Locust writes ``--csv`` once a second and not at the end, so that the rows of the
+last second, all sessions for instance, would be missing. And it moves Locust's tables from stderr to stdout, so that
+nothing is left on stderr but log lines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sys
+import time
+from typing import Any
+
+import gevent
+import locust.stats
+from locust import (
+    FastHttpUser,
+    HttpUser,
+    LoadTestShape,
+    MarkovTaskSet,
+    SequentialTaskSet,
+    TaskSet,
+    User,
+    between,
+    constant,
+    constant_pacing,
+    constant_throughput,
+    events,
+    tag,
+    task,
+    transition,
+)
+from locust.exception import InterruptTaskSet, RescheduleTask, RescheduleTaskImmediately, StopTest, StopUser
+
+from locust_ws_async import AsyncUser, AsyncWebSocketUser
+
+__all__ = [
+    "AsyncUser",
+    "AsyncWebSocketUser",
+    "FastHttpUser",
+    "HttpUser",
+    "InterruptTaskSet",
+    "LoadTestShape",
+    "MarkovTaskSet",
+    "RescheduleTask",
+    "RescheduleTaskImmediately",
+    "SequentialTaskSet",
+    "StopTest",
+    "StopUser",
+    "TaskSet",
+    "User",
+    "asyncio",
+    "between",
+    "constant",
+    "constant_pacing",
+    "constant_throughput",
+    "events",
+    "gevent",
+    "note",
+    "quit_when_done",
+    "tag",
+    "task",
+    "time",
+    "transition",
+]
+
+locust.stats.CSV_STATS_INTERVAL_SEC = 0.05
+locust.stats.CSV_STATS_FLUSH_INTERVAL_SEC = 0
+
+
+def note(*values: Any) -> None:
+    """Hand these values, of JSON, to the test."""
+    with open(os.environ["LOCUST_NOTES"], "a") as notes:
+        notes.write(json.dumps(values) + "\n")  # in one write: lines of several processes do not mix
+
+
+def quit_when_done() -> None:
+    """End the run when all its users have stopped by themselves."""
+
+    @events.spawning_complete.add_listener
+    def spawned(**_: Any) -> None:
+        gevent.spawn(wait)
+
+    def wait() -> None:
+        while _environment.runner.user_count:
+            gevent.sleep(0.02)
+        _environment.runner.quit()
+
+
+_environment: Any = None
+
+
+@events.init.add_listener
+def _init(environment: Any, **_: Any) -> None:
+    global _environment
+    _environment = environment
+    for handler in logging.getLogger("locust.stats_logger").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(sys.stdout)
+
+
+@events.quit.add_listener
+def _write_files(**_: Any) -> None:
+    interval, locust.stats.CSV_STATS_INTERVAL_SEC = locust.stats.CSV_STATS_INTERVAL_SEC, 3600
+    gevent.sleep(2 * interval)  # the writer wakes up, writes, and then no more: Locust closes the files under it

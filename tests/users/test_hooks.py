@@ -1,0 +1,218 @@
+"""on_start and on_stop: async def or plain, failing, stopped, and tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.support import demo_server_process, eventually, unused_port
+
+from .conftest import Server
+from .running import LocustProcess, LocustRun
+
+Run = Callable[..., LocustRun]
+Start = Callable[..., LocustProcess]
+
+
+def test_hooks_of_either_kind(run: Run, server: Server) -> None:
+    result = run(
+        """
+        class Base(AsyncWebSocketUser):
+            abstract = True
+
+            @task
+            async def work(self):
+                await asyncio.sleep(0.01)
+
+        class Async(Base):
+            async def on_start(self):
+                await super().on_start()
+                await asyncio.sleep(0)
+                note("Async", "starts")
+
+            async def on_stop(self):
+                await super().on_stop()
+                await asyncio.sleep(0)
+                note("Async", "stops")
+
+        class Plain(Base):
+            def on_start(self):
+                super().on_start()
+                note("Plain", "starts")
+
+            def on_stop(self):
+                super().on_stop()
+                note("Plain", "stops")
+
+        class AgainByHand(Base):
+            async def on_start(self):
+                await asyncio.sleep(0)
+                note("AgainByHand", "starts")
+
+            @task
+            async def relogin(self):
+                await self.on_start()
+                raise StopUser
+
+        class Hidden(Base):
+            def decorator(function):
+                return lambda self: function(self)
+
+            @decorator
+            async def on_start(self):
+                await asyncio.sleep(0)
+                note("Hidden", "starts")
+
+        class KilledInOnStart(Base):
+            async def on_start(self):
+                self.connection = await self.ws.connect("/echo")
+                note("KilledInOnStart", "connected")
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    await asyncio.sleep(0)
+                    note("KilledInOnStart", "cleaned up")
+
+            async def on_stop(self):
+                await self.connection.send("bye")
+                note("KilledInOnStart", await self.connection.recv())
+        """,
+        "-u",
+        "5",
+        "--run-time",
+        "2s",
+    )
+    assert (result.code, result.complaints) == (0, "")
+    assert result.noted("Async") == ["starts", "stops"]
+    assert result.noted("Plain") == ["starts", "stops"]
+    assert result.noted("AgainByHand") == ["starts", "starts"]
+    assert result.noted("Hidden") == ["starts"]
+    assert result.noted("KilledInOnStart") == ["connected", "cleaned up", "bye"]
+    assert server.counts()["closes"] == {"1000": 1}
+
+
+def test_a_user_whose_hooks_fail_closes_its_connections(run: Run, server: Server) -> None:
+    """Locust ends a user whose on_start fails, without on_stop."""
+    result = run(
+        """
+        quit_when_done()
+
+        class Base(AsyncWebSocketUser):
+            abstract = True
+
+            async def on_start(self):
+                self.connection = await self.ws.connect("/echo")
+
+            @task
+            async def stop(self):
+                raise StopUser
+
+            async def on_stop(self):
+                note(type(self).__name__, "stops")
+
+        class Starting(Base):
+            async def on_start(self):
+                await super().on_start()
+                raise ValueError("no start")
+
+        class StopsAtOnce(Base):
+            async def on_start(self):
+                await super().on_start()
+                raise StopUser
+
+        class Stopping(Base):
+            async def on_stop(self):
+                await super().on_stop()
+                raise ValueError("no stop")
+        """,
+        "-u",
+        "3",
+    )
+    assert result.code == 1
+    assert sorted(result.notes) == [["Stopping", "stops"], ["StopsAtOnce", "stops"]]
+    assert result.exceptions == {"no start": 1}
+    assert "ValueError: no stop" in result.complaints
+    assert server.counts()["closes"] == {"1000": 3}
+    assert result.counts["WS SESSION /echo"] == 3
+
+
+def test_an_on_start_that_cannot_connect_is_called_again(start: Start, server: Server) -> None:
+    port = unused_port()
+    locust = start(
+        f"""
+        from locust_ws_async.client import Backoff
+
+        class Patient(AsyncWebSocketUser):
+            connect_backoff = Backoff(initial=0.1, maximum=0.2)
+
+            async def on_start(self):
+                self.first = await self.ws.connect("/echo", name="first")
+                note("connects")
+                self.second = await self.ws.connect("ws://127.0.0.1:{port}/echo", name="second")
+                note("connected")
+
+            @task
+            async def echo(self):
+                await self.second.send("x")
+                await self.second.recv()
+                await asyncio.sleep(1)
+        """,
+        "--headless",
+    )
+    eventually(lambda: locust.notes().count(["connects"]) == 3)
+    with demo_server_process("--port", str(port)) as late:
+        eventually(lambda: ["connected"] in locust.notes())
+        assert server.open() == 1  # what the attempts before had opened is closed
+        locust.process.terminate()
+        result = locust.finish()
+        assert late.stats()["total"]["closes"] == {"1000": 1}
+    attempts = result.notes.count(["connects"])
+    assert result.complaints == ""
+    assert result.failures == {"WS CONNECT second": {"ConnectionRefused('connection refused')": attempts - 1}}
+    assert result.exceptions == {"connection refused": attempts - 1}
+    assert result.counts["WS CONNECT first"] == result.counts["WS SESSION first"] == attempts
+    assert server.counts()["closes"] == {"1000": attempts}
+
+
+def test_a_stop_does_not_wait_for_an_on_start_that_cannot_connect(start: Start, server: Server) -> None:
+    locust = start(
+        f"""
+        from locust_ws_async.client import Backoff
+
+        class Hopeless(AsyncWebSocketUser):
+            host = "ws://127.0.0.1:{unused_port()}"
+            connect_backoff = Backoff(initial=1000, maximum=1000)
+
+            async def on_start(self):
+                note("connects")
+                await self.ws.connect("/")
+
+            async def on_stop(self):
+                note("stops")
+
+            @task
+            def work(self):
+                note("works")
+
+        class Slow(Hopeless):
+            # Its first attempt is on its way when the stop comes; no second follows.
+            open_timeout = 2
+
+            async def on_start(self):
+                note("tries")
+                await self.ws.connect("{server.url}/slow-handshake")
+
+        @events.init.add_listener
+        def init(environment, **_):
+            environment.host = None  # instead of --host
+        """,
+        "--headless",
+        "--users",
+        "2",
+        "--stop-timeout",
+        "1000",
+    )
+    eventually(lambda: locust.notes().count(["connects"]) == 2 and ["tries"] in locust.notes())
+    locust.process.terminate()
+    result = locust.finish()
+    assert result.complaints == ""
+    assert sorted(result.notes) == [["connects"], ["connects"], ["stops"], ["stops"], ["tries"]]
