@@ -178,8 +178,6 @@ class LoopHost:
         loop.ending = True
         try:
             with gevent.Timeout(self.cancel_timeout, _TimeIsUp):
-                loop.call_soon(loop.stop)  # what else is carried is in the queue by now
-                loop.run_forever()
                 _drive(loop, task)
             if not (raised_before or task.cancelled()) and (exc := task.exception()) is not None:
                 context = {"message": "exception in a coroutine that was cancelled", "exception": exc, "task": task}
@@ -222,9 +220,16 @@ async def _end(loop: GreenletEventLoop) -> None:
 
 
 def _drive(loop: GreenletEventLoop, future: asyncio.Future[Any]) -> None:
-    """Run *loop* until *future* is done (rule 4)."""
-    future.add_done_callback(lambda _: loop.stop())
-    while not future.done():
+    """Run *loop* until *future* is done and has said so to everybody who asked before (rule 4)."""
+    over = False
+
+    def stop(future: asyncio.Future[Any]) -> None:
+        nonlocal over
+        over = True
+        loop.stop()
+
+    future.add_done_callback(stop)
+    while not over:
         loop.run_forever()
 
 

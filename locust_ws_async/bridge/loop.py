@@ -89,8 +89,10 @@ class GreenletEventLoop(SelectorEventLoop):
         _set_asyncgen_hooks(None, None)  # perhaps those of a parked loop, which asyncio would put back at the end
         try:
             super().run_forever()
+            if self._leaving is not None:  # a stop came first
+                raise self._leaving.exc
         finally:
-            if self._leaving is not None:  # something else has ended the run before
+            if self._leaving is not None:  # a stop or another exception came first
                 self._leaving.cancel()
                 self._leaving = None
 
@@ -286,11 +288,12 @@ class GreenletEventLoop(SelectorEventLoop):
 class _Leave(Handle):
     """In the loop's queue: leaves ``run_forever()`` with an exception, which asyncio's handles would catch."""
 
-    __slots__ = ()
+    __slots__ = ("exc",)
 
     def __init__(self, loop: GreenletEventLoop, exc: BaseException) -> None:
         super().__init__(loop.carry, (exc,), loop)
+        self.exc = exc
 
     def _run(self) -> None:
         self._loop._leaving = None
-        raise self._args[0]
+        raise self.exc

@@ -488,8 +488,9 @@ def raise_stop_user(*_: Any) -> None:
 SOURCES = [function for name, function in globals().items() if name.startswith("from_")]
 
 
+@pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("source", SOURCES)
-def test_control_flow_leaves_the_run_from_wherever_it_is_raised(source: Callable[[], Any]) -> None:
+def test_control_flow_leaves_the_run_from_wherever_it_is_raised(source: Callable[[], Any], after: bool) -> None:
     ended = []
 
     async def main() -> None:
@@ -500,12 +501,26 @@ def test_control_flow_leaves_the_run_from_wherever_it_is_raised(source: Callable
             ended.append(True)
 
     with hosting(carried=(StopUser,)) as host:
+        for turn in range(3):
+            with pytest.raises(StopUser):
+                host.run(main())
+            assert len(ended) == turn + 1
+            if after:  # nothing is left of it: neither the same exception of its fellows nor a stop of the loop
+                assert host.run(asyncio.sleep(0.002, "next")) == "next"
+    assert ended == [True] * 3
+
+
+def test_control_flow_that_comes_together_with_the_end_of_the_run_is_raised_once() -> None:
+    async def main() -> None:
+        asyncio.create_task(from_the_coroutine())  # noqa: RUF006 # it ends in the same turn
+        await asyncio.sleep(0)
+
+    with hosting(carried=(StopUser,)) as host:
         for _ in range(3):
             with pytest.raises(StopUser):
                 host.run(main())
-            # Nothing is left of it: neither the same exception of its fellows nor a stop of the loop.
-            assert host.run(asyncio.sleep(0.002, "next")) == "next"
-    assert ended == [True] * 3
+                host.sleep(0)
+            assert host.run(asyncio.sleep(0.001, "next")) == "next"
 
 
 @pytest.mark.parametrize("waits", ["sleep", "call"])
