@@ -36,6 +36,7 @@ from .client import (
 )
 from .exceptions import ConnectError
 from .reporting import reporter
+from .sharing import http_session
 from .tasksets import adopt, call, refuse_generators, refuse_unawaited
 
 __all__ = ["AsyncUser", "AsyncWebSocketUser"]
@@ -287,6 +288,7 @@ class AsyncWebSocketUser(AsyncUser):
         return cls._options
 
     def _start(self) -> Any:
+        self.ws.http_session = http_session(self.client)  # not before: the bases may stand in either order
         while True:
             try:
                 result = super()._start()

@@ -37,6 +37,7 @@ from .backoff import Backoff
 from .client import Connecting, WebSocketClient
 from .compression import Deflate
 from .connection import WebSocketConnection
+from .cookies import HTTPSession
 from .engines import ENGINES
 from .exchanges import Exchange, Reply
 from .handlers import Subscription
@@ -64,6 +65,7 @@ __all__ = [
     "Connecting",
     "Deflate",
     "Exchange",
+    "HTTPSession",
     "KeepaliveRule",
     "Reply",
     "Report",

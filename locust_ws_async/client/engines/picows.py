@@ -202,8 +202,12 @@ class _Wire(picows.WSListener):
             self.fail(exc.close)
 
     def _other_frame(self, kind: picows.WSMsgType, frame: picows.WSFrame, arrived: float) -> None:
-        if self._discarding or (self._sent is None and self._picows.is_close_frame_sent):
-            return  # in the second case picows has failed the connection by itself
+        if self._discarding:
+            return
+        # picows reads one frame ahead. Where that was malformed, it has failed the connection by itself, and this frame
+        # is the good one before: there is more behind it. Frames that come later are to be discarded.
+        if self._sent is None and self._picows.is_close_frame_sent and frame.tail_size == 0:
+            return
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             raise InvalidFrame(1002, "reserved bits must be 0")
         if kind is _PING:
@@ -231,7 +235,8 @@ class _Wire(picows.WSListener):
         self._discarding = True
         if self._sent is None:
             self._sent = self._rcvd
-            self._send_close(self._rcvd)
+            if not self._picows.is_close_frame_sent:  # else see _other_frame
+                self._send_close(self._rcvd)
             self._sink.closing()
 
     def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
