@@ -33,6 +33,7 @@ from .selector import READ, WRITE, HubSelector
 
 __all__ = ["GreenletEventLoop"]
 
+S = TypeVar("S")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -154,7 +155,9 @@ class GreenletEventLoop(SelectorEventLoop):
     ) -> asyncio.Handle:
         if self._selector.parked is not None:
             self._selector.wake()
-        if context is None or self._debug or self._closed:
+        if self._debug or self._closed:
+            return _from_caller(super().call_soon(callback, *args, context=context))
+        if context is None:
             return super().call_soon(callback, *args, context=context)
         # Every wake-up of a task comes here: Handle.__init__() written out, without its look at the debug mode.
         handle = _new_handle(Handle)
@@ -167,7 +170,8 @@ class GreenletEventLoop(SelectorEventLoop):
         self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         self._selector.wake()
-        return super().call_at(when, callback, *args, context=context)
+        timer = super().call_at(when, callback, *args, context=context)
+        return _from_caller(timer) if self._debug else timer
 
     def _check_thread(self) -> None:
         """asyncio's debug mode takes greenlets for threads, after monkey-patching; :meth:`wake` knows them."""
@@ -221,6 +225,8 @@ class GreenletEventLoop(SelectorEventLoop):
 
     def create_task(self, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
         task = super().create_task(coro, **kwargs)
+        if self._debug:
+            _from_caller(task)
         self.tasks.add(task)
         task.add_done_callback(self._task_done)
         return task
@@ -283,6 +289,14 @@ class GreenletEventLoop(SelectorEventLoop):
                 if isinstance(exc, OSError) and exc.errno != errno.EINVAL:
                     raise
                 raise RuntimeError(f"signal {sig} cannot be caught here: {exc}") from exc
+
+
+def _from_caller(created: S) -> S:
+    """*created*, which in debug mode knows the stack that created it, without our frame at the end of that."""
+    stack: Any = getattr(created, "_source_traceback", None)
+    if stack:
+        del stack[-1]
+    return created
 
 
 class _Leave(Handle):
