@@ -11,6 +11,7 @@ Not part of the installed package; run from the project's folder: ``python -m be
     measuring     one measurement: start, wait until all are connected, watch a steady window
     report        CSV and Markdown;  plots: PNG
 
-Beside them, each a command of its own: ``instructions`` (instructions per echo, and the regression guard),
-``micro`` (primitives of the loop), ``blocking_client`` (the recipe that people use now, as a locustfile).
+Beside them, each a command of its own: ``instructions`` (instructions per echo, and the regression guard), ``micro``
+(primitives of the loop) and ``distributed`` (what Locust's master costs). ``blocking_client`` is the recipe that people
+use now, as a locustfile.
 """

@@ -45,7 +45,7 @@ def write_plots(
                 lambda m: m.cpu_us,
             )
         )
-    idle = [s.name for s in scenarios if s.name.startswith("idle")][-1:]
+    idle = [s.name for s in scenarios if s.name.startswith("idle,")][-1:]
     if idle:
         written.append(
             bars(folder / f"{label}-memory.png", "RSS, MiB", results, idle, competitors, lambda m: m.rss_kib / 1024)

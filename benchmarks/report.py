@@ -61,7 +61,9 @@ class Results:
 
     def per_user(self, competitor: str, select: Select) -> Spread | None:
         """What one more idle user adds: between the idle scenarios with the fewest and the most users."""
-        idle = sorted({(m.users, s) for (s, c, _), m in self.found.items() if s.startswith("idle") and c == competitor})
+        idle = sorted(
+            {(m.users, s) for (s, c, _), m in self.found.items() if s.startswith("idle,") and c == competitor}
+        )
         if len(idle) < 2:
             return None
         (few, small), (many, large) = idle[0], idle[-1]
@@ -123,6 +125,12 @@ def markdown(
         "ratios are paired within a round. Echoes are the server's count.\n",
         aims(results),
     ]
+    if blurred := [m for m in results.found.values() if starved(m)]:
+        parts.append(
+            f"**Blurred**: in {len(blurred)} of {len(results.found)} measurements the client had under 95 % of its "
+            "core though the server had time to spare: something else ran on the machine. Trust the CPU figures more "
+            "than the rates, and measure again at a quiet time.\n"
+        )
     for scenario in scenarios:
         parts.append(f"## {scenario.name[0].upper()}{scenario.name[1:]}\n")
         parts.append(table_of(scenario, results, competitors))
@@ -138,6 +146,10 @@ def markdown(
     if left_out:
         parts += ["## Left out\n", "\n".join(left_out) + "\n"]
     return "\n".join(parts)
+
+
+def starved(m: Measurement) -> bool:
+    return m.echoes > 0 and m.cpu < 0.95 and m.server_cpu < 0.75
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -233,6 +245,11 @@ def aims(results: Results) -> str:
                 f"echoes/s, {users} users, {engine} engine : blocking recipe",
                 must,
                 results.ratio((echo, key), (echo, REFERENCE), lambda m: m.echoes),
+            )
+            row(
+                f"CPU an echo, {users} users, blocking recipe : {engine} engine",
+                "the same, less blurred",
+                results.ratio((echo, REFERENCE), (echo, key), lambda m: m.cpu_us),
             )
         row(
             f"CPU an echo, {users} users, fast engine : picows on uvloop without Locust",

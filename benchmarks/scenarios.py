@@ -22,7 +22,7 @@ class Scenario:
         if w.activity == "connect":
             return f"connect {'wss' if self.secure else 'ws'}, {w.users} users"
         if w.activity == "idle":
-            return f"idle, {w.users} users"
+            return f"idle{' wss' * self.secure}, {w.users} users"
         size = f"{w.size} B" if w.size < 1024 else f"{w.size // 1024} KiB"
         return f"echo {size}, {w.users} users" + ", wss" * self.secure + ", compressed" * w.compressed
 
@@ -55,4 +55,6 @@ FULL = [
     Scenario(Workload(activity="connect", users=50), secure=True, only=PYTHON),
     Scenario(Workload(activity="idle", users=50), seconds=1),
     Scenario(Workload(activity="idle", users=5000), seconds=10),
+    Scenario(Workload(activity="idle", users=50), secure=True, seconds=1, only=PYTHON),
+    Scenario(Workload(activity="idle", users=1000), secure=True, seconds=1, only=PYTHON),
 ]

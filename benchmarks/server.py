@@ -16,6 +16,7 @@ import argparse
 import asyncio
 import dataclasses
 import json
+import logging
 import os
 import ssl
 import sys
@@ -134,6 +135,7 @@ async def control(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, co
 
 
 async def serve(ports: int, certificate: str | None) -> None:
+    logging.disable()  # a client that is cut off at the end of its measurement is no news
     counters = Counters()
 
     async def listen(context: ssl.SSLContext | None) -> list[int]:

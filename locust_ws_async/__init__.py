@@ -26,8 +26,6 @@ def __getattr__(name: str) -> Any:
     # and programs that use the client under plain asyncio.run() have no part in.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import locust  # noqa: F401 # before anything of ours imports ssl, which gevent wants to patch first
-
     from . import users
 
     return getattr(users, name)

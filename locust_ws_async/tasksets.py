@@ -40,7 +40,8 @@ def adopt(taskset: TaskSet) -> TaskSet:
 
 def call(host: LoopHost, function: Callable[..., Any], *args: Any) -> Any:
     """Call *function*, ``async def`` or plain, to its end."""
-    if asyncio._get_running_loop() is not None:
+    running = asyncio._get_running_loop()
+    if running is not None and running is host.loop:
         return function(*args)  # a coroutine calls it, ``await self.on_start()`` say, and awaits it itself
     if inspect.iscoroutinefunction(function):
         return _run(host, function(*args))

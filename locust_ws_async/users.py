@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from os import PathLike
-from ssl import SSLContext
 from time import perf_counter, time
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from gevent import GreenletExit
 from gevent.monkey import get_original
@@ -39,6 +39,9 @@ from .reporting import reporter
 from .sharing import http_session
 from .tasksets import adopt, call, refuse_generators, refuse_unawaited
 
+if TYPE_CHECKING:
+    from ssl import SSLContext  # at run time it has to come after Locust, which patches it
+
 __all__ = ["AsyncUser", "AsyncWebSocketUser"]
 
 T = TypeVar("T")
@@ -57,8 +60,9 @@ class AsyncUser(User):
     background tasks and connections live on between tasks. Nested task sets are Locust's own (``TaskSet``,
     ``SequentialTaskSet``, ``MarkovTaskSet``), and their tasks may be ``async def`` too.
 
-    Inside ``async def``, call what blocks (``requests``, ``time.sleep``) with ``await asyncio.to_thread(...)``.
-    Without that it stalls this user's loop, though no other user.
+    Inside ``async def``, call what blocks (``requests``, ``time.sleep``) with ``await asyncio.to_thread(...)``, and use
+    ``await asyncio.sleep(self.wait_time())`` in place of ``self.wait()``. Without that they stall this user's loop,
+    though no other user.
 
     When Locust stops the user, the running coroutine is cancelled and gets `cancel_timeout` seconds for its
     ``finally`` blocks; then ``on_stop`` runs; then background tasks are cancelled in the same way.
@@ -119,7 +123,7 @@ class AsyncUser(User):
         return call(self._loop_host, self._on_stop)
 
     def _close(self) -> None:
-        _insist(self._loop_host.close)
+        self._loop_host.close()
 
     @property
     def _taskset_instance(self) -> TaskSet | None:  # Locust's User.run assigns its root task set (users.py:157)
@@ -308,24 +312,19 @@ class AsyncWebSocketUser(AsyncUser):
 
     def _close(self) -> None:
         try:
-            _insist(self._loop_host.cancel_tasks)  # before they meet closed connections
-            _insist(self._close_connections)
+            self._loop_host.cancel_tasks()  # before they meet closed connections
         finally:
-            self.ws.abort()
-            super()._close()
+            try:
+                while self.ws.connections:
+                    # Each end is a row, of which a request listener may make a StopUser: the user is stopping.
+                    with suppress(*_CONTROL_FLOW):
+                        self._close_connections()
+            finally:
+                self.ws.abort()
+                super()._close()
 
     def _close_connections(self) -> None:
-        if self.ws.connections:
-            self._loop_host.run(self.ws.aclose())
-
-
-def _insist(step: Callable[[], None]) -> None:
-    """Call *step* until nothing interrupts it that would stop the user, as a request listener may: it is stopping."""
-    while True:
-        try:
-            return step()
-        except _CONTROL_FLOW:
-            continue
+        self._loop_host.run(self.ws.aclose())
 
 
 class _Nothing:

@@ -102,6 +102,9 @@ class LoopHost:
             return
         if seconds <= 0:
             gevent.sleep(0)
+            loop.stop()
+            loop.run_forever()  # one turn of the loop
+            return
         over = loop.create_future()
         timer = loop.call_later(seconds, over.set_result, None)
         try:

@@ -39,6 +39,8 @@ Ts = TypeVarTuple("Ts")
 
 _MANY_CANCELLED_TIMERS = 100  # so many asyncio leaves in its heap (asyncio/base_events.py)
 
+_TLS_RECORD = 16 * 1024  # bytes; a record carries no more (RFC 8446 section 5.1)
+
 _new_handle = Handle.__new__
 _set_asyncgen_hooks = sys.set_asyncgen_hooks
 _switch = greenlet.greenlet.switch
@@ -238,6 +240,15 @@ class GreenletEventLoop(SelectorEventLoop):
         if exc is not None:
             task.exception()
             self.carry(exc)
+
+    def _make_ssl_transport(self, *args: Any, **kwargs: Any) -> Any:
+        transport = super()._make_ssl_transport(*args, **kwargs)
+        # asyncio gives each TLS connection a receive buffer of 256 KiB, which thousands of users would pay for.
+        protocol = transport._ssl_protocol
+        protocol.max_size = _TLS_RECORD
+        protocol._ssl_buffer = bytearray(_TLS_RECORD)
+        protocol._ssl_buffer_view = memoryview(protocol._ssl_buffer)
+        return transport
 
     # Blocking work beside the loop
 

@@ -2,14 +2,17 @@
 A WebSocket client made for measuring. It knows asyncio; never Locust, never gevent.
 
     client.py       WebSocketClient: a user's client, makes connections
-    connection.py   WebSocketConnection: what a task holds; queue, pings, closing, rows
+    connection.py   WebSocketConnection: what a task holds; sends, receives, measures
+    link.py         what it lives through: opened, lost, made again, closed
     lifecycle.py    the life of a connection as one table: open, lost, made again, closed
     dispatch.py     who gets a message
     exchanges.py    requests with their replies, and expectations
     matching.py     which messages are meant
     handlers.py     pushes: handlers, and the measuring of their age
     keepalive.py    keepalive by messages
+    pings.py        pings and pongs
     heartbeat.py    keepalive by pings
+    inbox.py        the messages that wait for recv
     options.py      the settings of a connection
     naming.py       URLs, and the names of rows
     backoff.py      delays between attempts

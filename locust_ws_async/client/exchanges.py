@@ -302,7 +302,7 @@ class Exchange:
         try:
             if self._payload is None:
                 assert not isinstance(self._match, Correlation)
-                if found := connection.queued(self._match, limit=1):
+                if found := connection.inbox.find(self._match, limit=1):
                     self._outcome = found[0]
                     return
             if not connection.ready:

@@ -90,7 +90,7 @@ class Handlers:
     def _add(self, subscription: Subscription) -> Subscription:
         self._subscriptions.append(subscription)
         # What came before the task got so far, right after the handshake for instance.
-        for message, size, arrived in self._connection.queued(subscription.match, subscription.takes):
+        for message, size, arrived in self._connection.inbox.find(subscription.match, take=subscription.takes):
             self._handle(subscription, message, size, arrived)
         return subscription
 

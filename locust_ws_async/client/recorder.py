@@ -37,7 +37,8 @@ FOLDER = "websocket-recordings"
 
 _HEAD = 128  # characters or bytes that are kept of a message
 _MOST_FILES = 1000  # for one process: a test in which everything fails must not fill the disk
-_SECRET = re.compile(r"auth|cookie|token|secret|password|api-?key", re.IGNORECASE)
+# In the name of a header or in its value: a subprotocol may be "bearer", the next one the token.
+_SECRET = re.compile(r"auth|bearer|cookie|token|secret|password|api-?key", re.IGNORECASE)
 _MASK = "***"
 
 _logger = logging.getLogger("locust_ws_async.client")
@@ -242,7 +243,9 @@ def _as_json(frame: _Frame) -> dict[str, Any]:
 
 
 def _masked_headers(headers: Headers) -> list[list[str]]:
-    return [[name, _MASK if _SECRET.search(name) else value] for name, value in headers.raw_items()]
+    return [
+        [name, _MASK if _SECRET.search(name) or _SECRET.search(value) else value] for name, value in headers.raw_items()
+    ]
 
 
 def _masked_url(url: str) -> str:

@@ -14,6 +14,7 @@ import random
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -159,6 +160,21 @@ async def rpc(connection: CountedConnection, _query: Query, _: str) -> None:
                 answers.create_task(answer(request))
             else:
                 await answer(request)
+
+
+async def ocpp(connection: CountedConnection, _query: Query, _: str) -> None:
+    """A central system that accepts what charge points call, OCPP-J's ``[2, id, action, payload]``, in any version."""
+    async for message in received(connection):
+        match json.loads(message):
+            case [2, str(identity), str(action), dict()]:
+                now = datetime.now(UTC).isoformat()
+                answers: dict[str, Any] = {
+                    "BootNotification": {"currentTime": now, "interval": 10, "status": "Accepted"},
+                    "Heartbeat": {"currentTime": now},
+                }
+                await connection.send(json.dumps([3, identity, answers.get(action, {})]))
+            case _:
+                raise BadRequest("expected a call: [2, id, action, payload]")
 
 
 # ------------------------------------------------------------------------------------------ pushes
@@ -353,6 +369,7 @@ ROUTES: dict[str, Route] = {
     "/whoami": headers,  # for those who have logged in: see server.py
     "/slow-handshake": echo,  # slow before this: see server.py
     "/rpc": rpc,
+    "/ocpp/<charge-point>": ocpp,
     "/ticker": ticker,
     "/subscribe": subscribe,
     "/pings": pings,

@@ -207,7 +207,9 @@ def split(request: Request) -> tuple[str, Query]:
 def split_route(path: str) -> tuple[str, str]:
     """The key of ``ROUTES`` for a path, and the path's last segment."""
     parent, _, segment = path.rpartition("/")
-    return (path, segment) if path in ROUTES else (f"{parent}/<code>", segment)
+    if path in ROUTES:
+        return path, segment
+    return next((route for route in ROUTES if route.startswith(f"{parent}/<")), path), segment
 
 
 def is_websocket(request: Request) -> bool:

@@ -44,6 +44,7 @@ def test_a_failed_session_is_written(bench: Bench, tmp_path: Path) -> None:
                 record_to=folder,
                 cookies={"a": "secret"},
                 headers={"X-Api-Key": "secret", "X-Tenant": "7"},
+                subprotocols=["chat", "bearer", "c2VjcmV0"],
             ) as connection,
         ):
             await connection.send("é" * 1000)
@@ -67,7 +68,7 @@ def test_a_failed_session_is_written(bench: Bench, tmp_path: Path) -> None:
     assert head["response"]["status"] == 101
     assert head["stats"]["messages_sent"] == 3
     (path,) = folder.glob("*.jsonl")
-    assert "secret" not in path.read_text("utf-8")
+    assert "secret" not in path.read_text("utf-8") and "c2VjcmV0" not in path.read_text("utf-8")
 
     seen = [(frame["direction"], frame["kind"], frame["size"], frame.get("text", frame.get("hex"))) for frame in frames]
     assert set(seen[:3]) == {  # in whichever order they went by each other
@@ -197,7 +198,7 @@ def test_off_by_default(bench: Bench, monkeypatch: pytest.MonkeyPatch, value: st
 
     async def main() -> None:
         async with bench.client().connect("/echo") as connection:
-            assert "recorder" not in type(connection._wire).__module__
+            assert "recorder" not in type(connection.wire).__module__
 
     run(main())
 

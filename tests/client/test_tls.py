@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import trustme
 from websockets.asyncio.server import ServerConnection, serve
 
 from locust_ws_async.client import ConnectOptions
-from locust_ws_async.exceptions import ConnectError, TLSError
+from locust_ws_async.exceptions import ConnectError, HandshakeError, TLSError
 
 from .helpers import Bench, run, tcp_server
+from .test_handshake import Site, redirect_to
 
 
 class Authority:
@@ -194,5 +196,45 @@ def test_tls_that_ends_early(bench: Bench, answer: bytes, kind: type[ConnectErro
             with pytest.raises(kind) as caught:
                 await bench.client().connect(url.replace("ws", "wss", 1))
         assert type(caught.value) is kind and str(caught.value) == text
+
+    run(main())
+
+
+def test_redirects_between_schemes(bench: Bench, authority: Authority) -> None:
+    """To TLS they are followed, as to another origin; away from TLS never."""
+
+    async def main() -> None:
+        secure = Site(lambda request: redirect_to(plain.url) if request.path == "/down" else None, ssl=authority.server)
+        plain = Site(lambda request: redirect_to(secure.url + request.path))
+        options: dict[str, Any] = {"verify": str(authority.file), "bearer": "secret"}
+        async with plain, secure:
+            async with bench.client().connect(plain.url + "/up", **options) as connection:
+                await connection.send("x")
+                assert await connection.recv() == "x"
+                assert "Authorization" in plain.headers and "Authorization" not in secure.headers
+            with pytest.raises(HandshakeError) as caught:
+                await bench.client().connect(secure.url + "/down", **options)
+            text = "the server redirects the handshake from wss:// to ws://, which is not followed"
+            assert str(caught.value) == text
+            assert len(plain.requests) == 1
+
+    run(main())
+
+
+def test_secure_cookies_need_tls(bench: Bench, authority: Authority) -> None:
+    session = requests.Session()
+
+    async def main() -> None:
+        client = bench.client(http_session=session)
+        async with (
+            Site(ssl=authority.server, set_cookie=("safe=1; Secure", "any=2")) as secure,
+            Site() as plain,
+        ):
+            for path in ("/first", "/second"):
+                async with client.connect(secure.url + path, share_cookies=True, verify=str(authority.file)):
+                    pass
+            assert sorted(secure.headers["Cookie"].split("; ")) == ["any=2", "safe=1"]
+            async with client.connect(plain.url, share_cookies=True):
+                assert plain.headers["Cookie"] == "any=2"
 
     run(main())

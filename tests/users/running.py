@@ -10,6 +10,7 @@ import csv
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import textwrap
@@ -86,6 +87,7 @@ class LocustProcess:
             stderr=subprocess.PIPE,
             text=True,
             cwd=folder,
+            start_new_session=True,  # a group of its own, with the children of --processes
             env={**os.environ, "PYTHONPATH": str(ROOT), "LOCUST_NOTES": str(self._notes), **env},
         )
 
@@ -95,20 +97,22 @@ class LocustProcess:
             return []
         return [json.loads(line) for line in self._notes.read_text().splitlines()]
 
-    def kill(self) -> None:
-        """End it, if it has not ended yet."""
-        if self.process.poll() is None:
+    def kill(self) -> str:
+        """End it, if it has not ended yet; returns its stderr."""
+        if self.process.poll() is not None:
+            return ""
+        if hasattr(os, "killpg"):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        else:
             self.process.kill()
-            self.process.communicate()
+        return str(self.process.communicate()[1])
 
     def finish(self, *, seconds: float = 60) -> LocustRun:
         """Wait for the end, for at most these seconds (times the scale of slow machines)."""
         try:
             stdout, stderr = self.process.communicate(timeout=seconds * SCALE)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            _, stderr = self.process.communicate()
-            raise AssertionError(f"Locust did not end within {seconds * SCALE} s:\n{stderr}") from None
+            raise AssertionError(f"Locust did not end within {seconds * SCALE} s:\n{self.kill()}") from None
         run = LocustRun(self.process.returncode, stdout, stderr, notes=self.notes())
         for line in self._table("stats"):
             run.rows[f"{line['Type']} {line['Name']}".strip()] = Row(

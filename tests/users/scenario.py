@@ -8,6 +8,7 @@ nothing is left on stderr but log lines.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import os
@@ -29,7 +30,6 @@ from locust import (
     constant,
     constant_pacing,
     constant_throughput,
-    events,
     tag,
     task,
     transition,
@@ -39,6 +39,7 @@ from locust.exception import InterruptTaskSet, RescheduleTask, RescheduleTaskImm
 from locust_ws_async import AsyncUser, AsyncWebSocketUser
 
 __all__ = [
+    "ENGINES",
     "AsyncUser",
     "AsyncWebSocketUser",
     "FastHttpUser",
@@ -61,6 +62,7 @@ __all__ = [
     "events",
     "gevent",
     "note",
+    "os",
     "quit_when_done",
     "tag",
     "task",
@@ -68,8 +70,11 @@ __all__ = [
     "transition",
 ]
 
-locust.stats.CSV_STATS_INTERVAL_SEC = 0.05
-locust.stats.CSV_STATS_FLUSH_INTERVAL_SEC = 0
+events: Any = locust.events  # which has no types
+
+stats: Any = locust.stats
+stats.CSV_STATS_INTERVAL_SEC = 0.05
+stats.CSV_STATS_FLUSH_INTERVAL_SEC = 0
 
 
 def note(*values: Any) -> None:
@@ -81,7 +86,6 @@ def note(*values: Any) -> None:
 def quit_when_done() -> None:
     """End the run when all its users have stopped by themselves."""
 
-    @events.spawning_complete.add_listener
     def spawned(**_: Any) -> None:
         gevent.spawn(wait)
 
@@ -90,11 +94,15 @@ def quit_when_done() -> None:
             gevent.sleep(0.02)
         _environment.runner.quit()
 
+    events.spawning_complete.add_listener(spawned)
+
+
+ENGINES = itertools.cycle(["websockets", "picows"])
+"""Each engine in turn, for users that take the next: ``self.engine = next(ENGINES)`` before ``super().__init__()``."""
 
 _environment: Any = None
 
 
-@events.init.add_listener
 def _init(environment: Any, **_: Any) -> None:
     global _environment
     _environment = environment
@@ -103,7 +111,10 @@ def _init(environment: Any, **_: Any) -> None:
             handler.setStream(sys.stdout)
 
 
-@events.quit.add_listener
 def _write_files(**_: Any) -> None:
-    interval, locust.stats.CSV_STATS_INTERVAL_SEC = locust.stats.CSV_STATS_INTERVAL_SEC, 3600
+    interval, stats.CSV_STATS_INTERVAL_SEC = stats.CSV_STATS_INTERVAL_SEC, 3600
     gevent.sleep(2 * interval)  # the writer wakes up, writes, and then no more: Locust closes the files under it
+
+
+events.init.add_listener(_init)
+events.quit.add_listener(_write_files)

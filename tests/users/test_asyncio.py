@@ -195,6 +195,22 @@ def test_what_stops_a_user_stops_it_from_anywhere(run: Run, server: Server) -> N
                 note("Rescheduling", "wait")
                 return 0.01
 
+        class ReschedulingWhileWaiting(Base):
+            @task
+            async def work(self):
+                self.runs += 1
+                if self.runs == 2:
+                    raise StopUser
+                note("ReschedulingWhileWaiting", "works")
+                self.background = asyncio.create_task(self.reschedule())
+
+            async def reschedule(self):
+                await asyncio.sleep(0.1)
+                await self.connection.send("reschedule")
+
+            def wait_time(self):
+                return 0.3
+
         class Interrupting(Base):
             @task
             class Nested(TaskSet):
@@ -226,7 +242,7 @@ def test_what_stops_a_user_stops_it_from_anywhere(run: Run, server: Server) -> N
                 raise StopUser
         """,
         "-u",
-        "9",
+        "10",
     )
     assert (result.code, result.complaints) == (0, "")
     assert result.noted("InTask") == ["stopped"]
@@ -237,9 +253,10 @@ def test_what_stops_a_user_stops_it_from_anywhere(run: Run, server: Server) -> N
     assert result.noted("WhileBlocking") == ["blocked", "stopped"]
     assert result.noted("AtSessionEnd") == ["cancelled", "stopped"]
     assert result.noted("Rescheduling") == ["wait", "cancelled", "stopped"]
+    assert result.noted("ReschedulingWhileWaiting") == ["works", "stopped"]
     assert result.noted("Interrupting") == ["cancelled", "interrupted", "stopped"]
     assert result.failures == {}
-    assert server.counts()["closes"] == {"1000": 10}
+    assert server.counts()["closes"] == {"1000": 11}
 
 
 def test_a_listener_that_stops_the_user_at_the_end_of_its_sessions(run: Run, server: Server) -> None:
@@ -247,8 +264,11 @@ def test_a_listener_that_stops_the_user_at_the_end_of_its_sessions(run: Run, ser
     result = run(
         """
         class Several(AsyncWebSocketUser):
+            close_timeout = 60
+
             async def on_start(self):
-                self.connections = [await self.ws.connect("/echo") for _ in range(5)]
+                self.connections = [await self.ws.connect("/echo") for _ in range(4)]
+                self.late = await self.ws.connect("/stalled?seconds=2", name="late")
 
             @task
             async def work(self):
@@ -264,26 +284,33 @@ def test_a_listener_that_stops_the_user_at_the_end_of_its_sessions(run: Run, ser
             async def on_stop(self):
                 note("stops")
 
-        @events.request.add_listener
         def act(request_type, response_length, **_):
             if request_type == "WS SESSION" or response_length == 3:
                 note(request_type)
                 raise StopUser
+
+        @events.init.add_listener
+        def init(environment, **_):
+            environment.events.request.add_listener(act)  # after Locust's own: what it raises ends the event
         """,
         "--run-time",
         "2s",
     )
     assert (result.code, result.complaints) == (0, "")
     assert result.notes == [["stops"], *[["WS SEND"]] * 5, *[["WS SESSION"]] * 5]
+    assert (result.counts["WS SESSION /echo"], result.counts["WS SESSION late"]) == (4, 1)
     assert server.counts()["closes"] == {"1000": 5}
 
 
-def test_background_tasks_that_still_send_at_the_stop_make_no_failures(run: Run, server: Server, engine: str) -> None:
+def test_background_tasks_that_still_send_at_the_stop_make_no_failures(run: Run, server: Server) -> None:
     result = run(
-        f"""
+        """
         class Background(AsyncWebSocketUser):
-            engine = {engine!r}
             wait_time = constant(1)
+
+            def __init__(self, environment):
+                self.engine = next(ENGINES)
+                super().__init__(environment)
 
             async def on_start(self):
                 self.connection = await self.ws.connect("/echo")

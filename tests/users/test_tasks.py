@@ -133,7 +133,7 @@ def test_nested_task_sets_are_locusts_own(run: Run) -> None:
 
             @task
             async def first(self):
-                note("first", asyncio.current_task() is not None)
+                note("first", asyncio.current_task() is not None, gevent.getcurrent() is self.user.greenlet)
 
             @task(2)
             async def twice(self):
@@ -141,7 +141,7 @@ def test_nested_task_sets_are_locusts_own(run: Run) -> None:
 
             @task
             def plain(self):
-                note("plain")
+                note("plain", gevent.getcurrent() is self.user.greenlet)
 
             @task
             class Chain(MarkovTaskSet):
@@ -184,10 +184,10 @@ def test_nested_task_sets_are_locusts_own(run: Run) -> None:
     assert (result.code, result.complaints) == (0, "")
     assert result.notes == [
         ["sequence starts", True],
-        ["first", True],
+        ["first", True, True],
         ["twice"],
         ["twice"],
-        ["plain"],
+        ["plain", True],
         ["begin"],
         ["then"],
         ["end", True],

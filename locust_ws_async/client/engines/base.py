@@ -40,6 +40,7 @@ __all__ = [
     "Wire",
     "decode_text",
     "invalid_header",
+    "not_utf8",
     "parse_close",
 ]
 
@@ -197,12 +198,17 @@ class Fragments:
         return (decode_text(message) if opcode == TEXT else message), size
 
 
-def decode_text(payload: bytes) -> str:
-    """The text of a TEXT message; :exc:`InvalidFrame` when it is not UTF-8 (RFC 6455 section 8.1)."""
+def not_utf8(exc: UnicodeDecodeError) -> InvalidFrame:
+    """For a TEXT message that is not UTF-8 (RFC 6455 section 8.1)."""
+    return InvalidFrame(1007, f"{exc.reason} at position {exc.start}")
+
+
+def decode_text(payload: bytes | bytearray) -> str:
+    """The text of a TEXT message; :exc:`InvalidFrame` when it is not UTF-8."""
     try:
         return payload.decode()
     except UnicodeDecodeError as exc:
-        raise InvalidFrame(1007, f"{exc.reason} at position {exc.start}") from exc
+        raise not_utf8(exc) from exc
 
 
 def parse_close(payload: bytes) -> Close:

@@ -37,6 +37,7 @@ from .base import (
     Target,
     Wire,
     invalid_header,
+    not_utf8,
     parse_close,
 )
 
@@ -197,16 +198,14 @@ class _Wire(picows.WSListener):
                     return
             self._other_frame(kind, frame, arrived)
         except UnicodeDecodeError as exc:
-            self.fail(Close(1007, f"{exc.reason} at position {exc.start}"))
+            self.fail(not_utf8(exc).close)
         except InvalidFrame as exc:
             self.fail(exc.close)
 
     def _other_frame(self, kind: picows.WSMsgType, frame: picows.WSFrame, arrived: float) -> None:
         if self._discarding:
             return
-        # picows reads one frame ahead. Where that was malformed, it has failed the connection by itself, and this frame
-        # is the good one before: there is more behind it. Frames that come later are to be discarded.
-        if self._sent is None and self._picows.is_close_frame_sent and frame.tail_size == 0:
+        if self._sent is None and self._picows.is_close_frame_sent and not self._precedes_failure(frame):
             return
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             raise InvalidFrame(1002, "reserved bits must be 0")
@@ -227,6 +226,13 @@ class _Wire(picows.WSListener):
         else:
             self._close_received(frame.get_payload_as_bytes())
 
+    def _precedes_failure(self, frame: picows.WSFrame) -> bool:
+        # picows has failed the connection by itself. It reads one frame ahead: if that was the malformed one, this is
+        # the good one before it, and there is more behind it. But after a frame over the limit it reads on, and this
+        # may be any.
+        sent = self._picows.close_handshake.sent
+        return frame.tail_size > 0 and sent is not None and cast(int, sent.code) != 1009
+
     def _close_received(self, payload: bytes) -> None:
         if self._fragments is not None:
             raise InvalidFrame(1002, "incomplete fragmented message")
@@ -235,7 +241,7 @@ class _Wire(picows.WSListener):
         self._discarding = True
         if self._sent is None:
             self._sent = self._rcvd
-            if not self._picows.is_close_frame_sent:  # else see _other_frame
+            if not self._picows.is_close_frame_sent:  # else see _precedes_failure
                 self._send_close(self._rcvd)
             self._sink.closing()
 

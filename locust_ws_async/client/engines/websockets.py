@@ -51,6 +51,7 @@ from .base import (
     Wire,
     decode_text,
     invalid_header,
+    not_utf8,
 )
 
 try:
@@ -61,6 +62,7 @@ except ImportError:  # a platform without websockets' C extension
 __all__ = ["check_options", "open_wire"]
 
 _BUFFER_SIZE = 64 * 1024
+_LARGEST = 2**26  # bytes to allocate because a header says so; of more, only what has come
 _buffers: dict[int, memoryview] = {}
 
 # RFC 6455 section 10.3 wants masks that the author of a payload cannot predict, lest a hostile script shapes the bytes
@@ -126,14 +128,18 @@ class _Wire(asyncio.BufferedProtocol):
         "_deliver",
         "_fragments",
         "_handshake_error",
+        "_large",
+        "_large_is_text",
         "_max_size",
         "_missing",
         "_opened",
         "_parser",
+        "_rest",
         "_scanning",
         "_short",
         "_sink",
         "_target",
+        "_view",
         "_write",
         "request",
         "response",
@@ -150,7 +156,8 @@ class _Wire(asyncio.BufferedProtocol):
         self._target = target
         self._sink = sink
         self._deliver = sink.message_received
-        self._buffer = _shared_buffer()
+        self._view = _shared_buffer()
+        self._buffer = cast(bytearray, self._view.obj)
         self._parser = ClientProtocol(
             target.uri,
             extensions=_extensions(options.compression),
@@ -165,6 +172,9 @@ class _Wire(asyncio.BufferedProtocol):
         self._compressed = False
         self._scanning = False  # whether we cut the stream into frames; else the parser gets it as it comes
         self._short = 0  # a chunk that is exactly one data frame of up to this size needs no scan now
+        self._large: bytearray | None = None  # the payload of a data frame that is under way
+        self._large_is_text = False
+        self._rest: memoryview | None = None  # the part of it that is yet to come
         self._carry = b""  # the beginning of a header whose rest has not come yet
         self._missing = 0  # bytes still to come of the frame that the parser is reading
         self._closing = False  # whether a close frame went out
@@ -236,25 +246,39 @@ class _Wire(asyncio.BufferedProtocol):
     # Reading
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._buffer
+        rest = self._rest
+        return self._view if rest is None else rest
 
     def buffer_updated(self, nbytes: int) -> None:
         arrived = perf_counter()
-        data = bytes(self._buffer[:nbytes])
-        # The short cut for what an echo or a small push is: one chunk, one frame. Every test is needed: `_short` is 0
-        # where another frame is under way, and its comparison with a length byte over 125 fails.
-        if nbytes > 2 and data[1] == nbytes - 2 <= self._short:
-            if data[0] == _WHOLE_TEXT:
-                try:
-                    message = data[2:].decode()
-                except UnicodeDecodeError as exc:
-                    self.fail(Close(1007, f"{exc.reason} at position {exc.start}"))
+        rest = self._rest
+        if rest is not None:
+            self._continue_large(rest, nbytes, arrived)
+            return
+        # The short cut for what an echo or a push is: one chunk, one frame. `_short` is 0 where another frame is under
+        # way. Nobody else gets to the buffer before the payload is copied out of it.
+        short = self._short
+        if short and nbytes > 4:
+            buffer = self._buffer
+            size = buffer[1]
+            start = 2
+            if size == 126:
+                size = buffer[2] << 8 | buffer[3]
+                start = 4
+            if start + size == nbytes and size <= short:
+                head = buffer[0]
+                if head == _WHOLE_TEXT:
+                    try:
+                        message = buffer[start:nbytes].decode()
+                    except UnicodeDecodeError as exc:
+                        self.fail(not_utf8(exc).close)
+                        return
+                    self._deliver(message, size, arrived)
                     return
-                self._deliver(message, nbytes - 2, arrived)
-                return
-            if data[0] == _WHOLE_BINARY:
-                self._deliver(data[2:], nbytes - 2, arrived)
-                return
+                if head == _WHOLE_BINARY:
+                    self._deliver(self._view[start:nbytes].tobytes(), size, arrived)
+                    return
+        data = self._view[:nbytes].tobytes()
         if self._scanning:
             self._scan(data, arrived)
         elif self._opened:
@@ -291,25 +315,49 @@ class _Wire(asyncio.BufferedProtocol):
                 stop = start + size
                 head = data[position]
                 if (
-                    stop <= end
+                    (head == _WHOLE_TEXT or head == _WHOLE_BINARY)  # noqa: SIM109  # cheaper than a tuple of globals
                     and size <= self._max_size
                     and length < 128  # a server must not mask: the parser will say so
-                    and head in (_WHOLE_TEXT, _WHOLE_BINARY)
                     and not self._fragments.pending
                 ):
-                    position = stop
-                    payload = data[start:stop]
-                    self._deliver(decode_text(payload) if head == _WHOLE_TEXT else payload, size, arrived)
-                else:
-                    self._missing = stop - position
+                    if stop <= end:
+                        position = stop
+                        payload = data[start:stop]
+                        self._deliver(decode_text(payload) if head == _WHOLE_TEXT else payload, size, arrived)
+                        continue
+                    if size <= _LARGEST:
+                        self._begin_large(head, size, data[start:])
+                        return
+                self._missing = stop - position
         except InvalidFrame as exc:
             self.fail(exc.close)
         finally:
             self._align()
 
     def _align(self) -> None:
-        whole = self._scanning and not self._carry and not self._missing and not self._fragments.pending
-        self._short = min(self._max_size, 125) if whole else 0
+        under_way = self._carry or self._missing or self._rest is not None or self._fragments.pending
+        self._short = min(self._max_size, 65535) if self._scanning and not under_way else 0
+
+    def _begin_large(self, head: int, size: int, received: bytes) -> None:
+        # The rest of a data frame is read to where it belongs, without a copy.
+        self._large = bytearray(size)
+        self._large[: len(received)] = received
+        self._large_is_text = head == _WHOLE_TEXT
+        self._rest = memoryview(self._large)[len(received) :]
+
+    def _continue_large(self, rest: memoryview, nbytes: int, arrived: float) -> None:
+        if nbytes < len(rest):
+            self._rest = rest[nbytes:]
+            return
+        large, self._large, self._rest = self._large, None, None
+        assert large is not None
+        self._align()
+        try:
+            message = decode_text(large) if self._large_is_text else bytes(large)
+        except InvalidFrame as exc:
+            self.fail(exc.close)
+        else:
+            self._deliver(message, len(large), arrived)
 
     def _parse(self, data: bytes, arrived: float) -> None:
         parser = self._parser
@@ -388,6 +436,7 @@ class _Wire(asyncio.BufferedProtocol):
 
     def fail(self, close: Close, /) -> None:
         self._scanning = False
+        self._large = self._rest = None
         self._short = 0
         self._parser.fail(close.code, close.reason)
         self._flush()

@@ -1,0 +1,29 @@
+"""Log in by HTTP, then open a WebSocket with the cookie that the login set.
+
+locust-ws-async server
+locust -f examples/http_login.py --headless -u 10 -r 10 --run-time 10s
+"""
+
+import asyncio
+
+from locust import HttpUser, between, task
+
+from locust_ws_async import AsyncWebSocketUser
+
+
+class Member(AsyncWebSocketUser, HttpUser):
+    host = "http://127.0.0.1:8765"  # for self.ws it is ws://
+    wait_time = between(0.1, 0.5)
+    share_cookies = True
+
+    def on_start(self):  # a plain def may block
+        self.client.get("/login?user=anna", name="/login")
+
+    @task
+    async def talk(self):
+        async with self.ws.connect("/whoami") as room:
+            assert "session=" in (await room.recv_json())["cookie"]
+            await room.send("hello")
+            await room.recv()
+            # HTTP from a coroutine, while the socket stays served
+            await asyncio.to_thread(self.client.get, "/cookies")

@@ -1,0 +1,29 @@
+"""A connection that heals itself and logs in again each time.
+
+    locust-ws-async server
+    locust -f examples/reconnect.py --headless -u 10 -r 10 --run-time 10s
+
+The demo server cuts each connection after three echoes.
+"""
+
+from locust import between, task
+
+from locust_ws_async import AsyncWebSocketUser
+from locust_ws_async.client import Backoff
+
+
+class Survivor(AsyncWebSocketUser):
+    host = "ws://127.0.0.1:8765"
+    wait_time = between(0.1, 0.5)
+    reported = {"WS CONNECT", "WS REQUEST"}  # every session here ends as a failure, on purpose
+    reconnect = Backoff(initial=0.1, maximum=5, attempts=10)
+
+    async def on_start(self):
+        self.line = await self.ws.connect("/drop?after=3", on_connected=self.log_in)
+
+    async def log_in(self, connection):
+        await connection.request("log in", name="log in")
+
+    @task
+    async def talk(self):
+        await self.line.request("hello", timeout=2)  # fails if the connection breaks meanwhile; nothing is sent twice

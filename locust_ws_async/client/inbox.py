@@ -1,0 +1,98 @@
+"""The messages that wait for ``recv``, and what happens when there are too many."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import TYPE_CHECKING
+
+from websockets.frames import Close
+
+from .exchanges import Received
+from .matching import Match, matches
+
+if TYPE_CHECKING:
+    from .link import Link
+
+__all__ = ["Inbox"]
+
+_logger = logging.getLogger("locust_ws_async.client")
+_warned: set[str] = set()  # the names whose inbox was full once; one warning each is enough
+
+
+class Inbox(deque[tuple["str | bytes", int, float]]):
+    """
+    A queue of (message, size in bytes, time of arrival).
+
+    Args:
+        link: the connection.
+        limit: ``max_queue``.
+        overflow: "pause", "drop" or "fail", see :class:`ConnectOptions`.
+    """
+
+    __slots__ = ("_link", "_overflow", "limit", "paused")
+
+    def __init__(self, link: Link, limit: int | None, overflow: str) -> None:
+        super().__init__()
+        self._link = link
+        self._overflow = overflow
+        self.limit = limit or float("inf")
+        self.paused = False
+        """Whether reading from the socket has stopped."""
+
+    def full(self) -> None:
+        """There are ``limit`` messages, or more."""
+        match self._overflow:
+            case "pause":
+                if not self.paused and self._link.connected:
+                    self._warn("Reading stops until half of them are taken, which also delays pings and pongs.")
+                    self.paused = True
+                    self._link.wire.transport.pause_reading()
+            case "drop":
+                if len(self) > self.limit:
+                    self._warn("The oldest are dropped.")
+                    self.popleft()
+                    self._link.stats.messages_dropped += 1
+            case "fail":
+                if len(self) > self.limit and self._link.connected:
+                    self._link.wire.fail(Close(1008, "receive queue full"))
+
+    def taken(self) -> None:
+        """A message was taken while reading had stopped."""
+        if self.paused and len(self) <= self.limit / 2:
+            self.resume()
+
+    def resume(self) -> None:
+        """Read on, however many there are."""
+        self.paused = False
+        transport = self._link.wire.transport
+        if not transport.is_closing():
+            transport.resume_reading()
+
+    def find(self, match: Match, *, take: bool = True, limit: int | None = None) -> list[Received]:
+        """The messages that match, ``limit`` at most; ``take`` them away."""
+        found: list[Received] = []
+        left: list[tuple[str | bytes, int, float]] = []
+        for entry in self:
+            if len(found) != limit and matches(match, entry[0]):
+                found.append(Received(*entry))
+            else:
+                left.append(entry)
+        if take and found:
+            self.clear()
+            self.extend(left)
+            self.taken()
+        return found
+
+    def _warn(self, consequence: str) -> None:
+        name = self._link.name
+        level = logging.DEBUG if name in _warned else logging.WARNING
+        _warned.add(name)
+        _logger.log(
+            level,
+            "%s: %s messages wait for recv(), the limit max_queue. %s Receive faster, or set max_queue. "
+            "(Warned once for each name.)",
+            name,
+            self.limit,
+            consequence,
+        )

@@ -1,0 +1,350 @@
+"""The end of a run: every socket gets a close frame, nothing is left, nothing is printed, nothing hangs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.support import eventually
+
+from .conftest import Server
+from .running import LocustProcess, LocustRun
+
+Run = Callable[..., LocustRun]
+Start = Callable[..., LocustProcess]
+
+# Users in every state that a stop can find them in: each has a connection, and most have background tasks.
+EVERYWHERE = """
+import gc
+import psutil
+
+class Base(AsyncWebSocketUser):
+    abstract = True
+
+    def __init__(self, environment):
+        self.engine = next(ENGINES)
+        super().__init__(environment)
+
+    async def on_start(self):
+        self.connection = await self.ws.connect("/echo", name="echo")
+        self.background = asyncio.create_task(self.receive())
+        await self.connection.send("x")
+
+    async def receive(self):
+        async for message in self.connection:
+            await asyncio.sleep(0)
+
+    async def on_stop(self):
+        await self.connection.send("bye")
+        note("stopped")
+
+class Waiting(Base):
+    wait_time = constant(1000)
+
+    @task
+    async def work(self):
+        pass
+
+class Receiving(Base):
+    @task
+    async def work(self):
+        async with self.ws.connect("/ticker?rate=10", name="ticker") as ticker:
+            async for message in ticker:
+                pass
+
+class Spinning(Base):
+    @task
+    async def work(self):
+        await asyncio.sleep(0)
+
+class Blocking(Base):
+    @task
+    def work(self):
+        time.sleep(0.3)
+
+class BlockingInCoroutine(Base):
+    @task
+    async def work(self):
+        time.sleep(0.3)
+
+class BlockingBeside(Base):
+    @task
+    async def work(self):
+        await asyncio.to_thread(time.sleep, 0.3)
+
+class InGroup(Base):
+    @task
+    async def work(self):
+        async with asyncio.TaskGroup() as group:
+            for _ in range(3):
+                group.create_task(asyncio.sleep(0.3))
+
+class Connecting(Base):
+    @task
+    async def work(self):
+        async with self.ws.connect("/slow-handshake?seconds=0.5", name="slow"):
+            pass
+
+class Nested(Base):
+    @task
+    class Steps(SequentialTaskSet):
+        @task
+        class Deeper(TaskSet):
+            @task
+            async def work(self):
+                await asyncio.sleep(0.3)
+
+def alive():
+    gc.collect()
+    objects = gc.get_objects()
+    return {
+        "tasks": sum(isinstance(o, asyncio.Task) and not o.done() for o in objects),
+        "greenlets": sum(isinstance(o, gevent.Greenlet) and not o.dead for o in objects),
+        "loops": sum(isinstance(o, asyncio.AbstractEventLoop) and not o.is_closed() for o in objects),
+        "descriptors": psutil.Process().num_fds() if hasattr(psutil.Process, "num_fds") else 0,
+        "users": sum(isinstance(o, AsyncUser) for o in objects),
+    }
+
+before = {}
+
+@events.test_start.add_listener
+def started(**_):
+    before.update(alive())
+
+@events.test_stop.add_listener
+def stopped(**_):
+    gevent.sleep(0.05)  # for the greenlets that ended just now
+    for name, number in alive().items():
+        note("left", name, number - before[name])
+"""
+
+
+@pytest.mark.parametrize("stop_timeout", [0, 1])
+def test_a_stop_finds_users_everywhere_and_leaves_nothing(run: Run, server: Server, stop_timeout: int) -> None:
+    result = run(EVERYWHERE, "-u", "36", "--run-time", "3s", "--stop-timeout", str(stop_timeout))
+    assert result.complaints == ""
+    assert (result.code, result.failures, result.exceptions) == (0, {}, {})
+    assert result.notes.count(["stopped"]) == 36
+    counts = server.counts()
+    assert counts["closes"] == {"1000": counts["opened"]}
+    assert counts["opened"] == sum(number for row, number in result.counts.items() if "CONNECT" in row)
+    assert counts["opened"] == sum(number for row, number in result.counts.items() if "SESSION" in row)
+    left = dict(result.noted("left"))
+    # The greenlet that spawned the users has ended meanwhile.
+    assert {name: max(0, number) for name, number in left.items()} == dict.fromkeys(left, 0)
+
+
+def test_a_stop_is_bounded_when_the_server_answers_nothing(start: Start, server: Server) -> None:
+    """Neither closing handshakes nor coroutines that ignore their cancellation hold the stop up for ever."""
+    locust = start(
+        """
+        from locust_ws_async.client import Backoff
+
+        class Base(AsyncWebSocketUser):
+            abstract = True
+            close_timeout = 0.5
+            cancel_timeout = 0.5
+
+            def __init__(self, environment):
+                self.engine = next(ENGINES)
+                super().__init__(environment)
+
+            async def on_start(self):
+                self.connections = [await self.ws.connect("/silent") for _ in range(3)]
+                note("connected")
+
+        class Silent(Base):
+            @task
+            async def work(self):
+                async with self.ws.connect("/silent", name="in a task") as connection:
+                    await connection.recv()
+
+        class Stubborn(Base):
+            @task
+            async def work(self):
+                while True:
+                    try:
+                        await asyncio.sleep(1000)
+                    except asyncio.CancelledError:
+                        note("ignores")
+
+        class KilledWhileClosing(Base):
+            close_timeout = 1000
+
+            @task
+            async def work(self):
+                await asyncio.sleep(1000)
+
+            def on_stop(self):
+                gevent.spawn_later(0.5, self.greenlet.kill)
+
+        class KilledWhileBackgroundEnds(KilledWhileClosing):
+            close_timeout = 0.5
+            cancel_timeout = 1
+
+            async def on_start(self):
+                await super().on_start()
+                self.echo = await self.ws.connect("/echo", name="echo")
+                self.background = asyncio.create_task(self.take_long())
+
+            async def take_long(self):
+                try:
+                    await asyncio.sleep(1000)
+                finally:
+                    await asyncio.sleep(1000)
+
+        class Reconnecting(Base):
+            reconnect = Backoff(initial=1000, maximum=1000)
+
+            @task
+            async def work(self):
+                async with self.ws.connect("/close/1011", name="reconnecting") as connection:
+                    await connection.recv()
+        """,
+        "--headless",
+        "--users",
+        "10",
+        "--spawn-rate",
+        "10",
+    )
+    eventually(lambda: locust.notes().count(["connected"]) == 10)
+    locust.process.terminate()
+    result = locust.finish()
+    assert ["ignores"] in result.notes
+    lines = result.complaints.splitlines()
+    assert len(lines) == 2 and all("left behind" in line and "Stubborn.work" in line for line in lines)
+    assert result.counts["WS SESSION echo"] == 2
+    unanswered = "connection closed by this side, which the server did not answer with a close frame"
+    assert result.failures == {
+        "WS SESSION /silent": {f"ConnectionClosedError('{unanswered}')": 30},
+        "WS SESSION in a task": {f"ConnectionClosedError('{unanswered}')": 2},
+        "WS SESSION reconnecting": {"ConnectionClosedError('connection closed by the server: 1011 internal error')": 2},
+    }
+
+
+@pytest.mark.parametrize("kind", ["async def", "def"])
+def test_a_task_may_stop_all_users(run: Run, server: Server, kind: str) -> None:
+    """As in Locust: the kill reaches the task inside quit(), so that the process itself goes on to its --run-time."""
+    result = run(
+        f"""
+        class Base(AsyncWebSocketUser):
+            abstract = True
+
+            async def on_start(self):
+                self.connection = await self.ws.connect("/echo")
+
+            async def on_stop(self):
+                note("stopped", quitting)
+
+        quitting = False
+
+        class Quitting(Base):
+            fixed_count = 1
+            wait_time = constant(0.2)
+
+            @task
+            {kind} quit(self):
+                global quitting
+                if self.environment.runner.user_count == 4:
+                    quitting = True
+                    self.environment.runner.quit()
+                    note("not reached")
+
+        class Other(Base):
+            fixed_count = 3
+
+            @task
+            async def work(self):
+                await asyncio.sleep(1000)
+        """,
+        "-u",
+        "4",
+        "--run-time",
+        "3s",
+    )
+    assert result.code == 0
+    assert "Traceback" not in result.complaints  # Locust logs one line about a user that it has stopped itself
+    assert result.notes == [["stopped", True]] * 4
+    assert server.counts()["closes"] == {"1000": 4}
+
+
+def test_a_user_may_stop_itself_and_others(run: Run, server: Server) -> None:
+    result = run(
+        """
+        quit_when_done()
+
+        class Base(AsyncWebSocketUser):
+            abstract = True
+
+            async def on_start(self):
+                self.connection = await self.ws.connect("/echo")
+                type(self).instance = self
+
+            async def on_stop(self):
+                note(type(self).__name__, "stopped")
+
+        class Async(Base):
+            abstract = True
+
+            @task
+            async def work(self):
+                await self.end()
+                note(type(self).__name__, "task done")
+
+        class ByForce(Async):
+            async def end(self):
+                self.stop(force=True)
+                note("not reached")
+
+        class ByForceInPlain(Base):
+            @task
+            def work(self):
+                self.stop(force=True)
+                note("not reached")
+
+        class Gracefully(Async):
+            async def end(self):
+                self.stop()
+
+        class Beside(Async):
+            async def end(self):
+                asyncio.get_running_loop().call_later(0.1, self.stop)
+                await asyncio.sleep(0.2)
+
+        class Victim(Async):
+            async def end(self):
+                await asyncio.sleep(1000)
+
+        class Killer(Async):
+            async def end(self):
+                while not hasattr(Victim, "instance"):
+                    await asyncio.sleep(0.01)
+                Victim.instance.stop(force=True)
+                raise StopUser
+
+        class KilledTwice(Async):
+            async def end(self):
+                gevent.spawn_later(0.1, self.greenlet.kill)
+                gevent.spawn_later(0.2, self.greenlet.kill)
+                try:
+                    await asyncio.sleep(1000)
+                finally:
+                    await asyncio.sleep(1000)
+        """,
+        "-u",
+        "7",
+    )
+    assert (result.code, result.complaints) == (0, "")
+    assert sorted(result.notes) == [
+        ["Beside", "stopped"],
+        ["Beside", "task done"],
+        ["ByForce", "stopped"],
+        ["ByForceInPlain", "stopped"],
+        ["Gracefully", "stopped"],
+        ["Gracefully", "task done"],
+        ["KilledTwice", "stopped"],
+        ["Killer", "stopped"],
+        ["Victim", "stopped"],
+    ]
+    assert server.counts()["closes"] == {"1000": 7}

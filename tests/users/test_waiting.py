@@ -1,0 +1,111 @@
+"""Users that wait: their sockets stay served, and nobody waits for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.support import SCALE
+
+from .conftest import Server
+from .running import LocustRun
+
+Run = Callable[..., LocustRun]
+
+
+def test_users_that_wait_or_block_answer_pings(run: Run, server: Server) -> None:
+    """The server pings each 0.2 s and cuts off who does not answer in that time: only the one that stalls."""
+    result = run(
+        f"""
+        class Base(AsyncWebSocketUser):
+            abstract = True
+            fixed_count = 4
+
+            def __init__(self, environment):
+                self.engine = next(ENGINES)
+                super().__init__(environment)
+
+            async def on_start(self):
+                self.connection = await self.ws.connect("/pings?interval={0.2 * SCALE}", name=type(self).__name__)
+
+        class Waiting(Base):
+            wait_time = constant(1000)
+
+            @task
+            async def work(self):
+                pass
+
+        class WaitingShortly(Base):
+            wait_time = constant(0.1)
+
+            @task
+            async def work(self):
+                await asyncio.sleep(0.05)
+
+        class BlockingInPlain(Base):
+            @task
+            def work(self):
+                time.sleep(1000)
+
+        class BlockingBeside(Base):
+            @task
+            async def work(self):
+                await asyncio.to_thread(time.sleep, 1000)
+
+        class Stalling(Base):
+            fixed_count = 1
+
+            @task
+            async def work(self):
+                time.sleep(1000)  # blocks the loop of this user, and of no other
+        """,
+        "-u",
+        "17",
+        "--run-time",
+        f"{8 * SCALE:.0f}s",
+    )
+    assert (result.code, result.complaints) == (1, "")
+    assert result.failures.keys() == {"WS SESSION Stalling"}
+    for name in ("Waiting", "WaitingShortly", "BlockingInPlain", "BlockingBeside"):
+        row = result.rows[f"WS SESSION {name}"]
+        assert (row.requests, row.failures) == (4, 0)
+        assert row.minimum > 5000
+    counts = server.counts()
+    assert counts["pongs_missed"] == 1
+    assert counts["closes"]["1000"] == 16
+
+
+def test_two_hundred_users_in_one_process_wait_for_each_other(run: Run, server: Server) -> None:
+    """Each waits until all are connected: a sleep that held up another user would never end."""
+    result = run(
+        """
+        inside = 0
+
+        class Crowd(AsyncWebSocketUser):
+            wait_time = between(0.1, 0.2)
+
+            async def on_start(self):
+                global inside
+                self.connection = await self.ws.connect("/echo")
+                inside += 1
+                while inside < 200:
+                    await asyncio.sleep(0.01)
+                note("met")
+
+            @task
+            async def echo(self):
+                await self.connection.send("x" * 100)
+                assert await self.connection.recv() == "x" * 100
+        """,
+        "-u",
+        "200",
+        "--run-time",
+        "5s",
+    )
+    assert (result.code, result.complaints) == (0, "")
+    assert result.notes == [["met"]] * 200
+    counts = server.counts()
+    assert counts["closes"] == {"1000": 200}
+    assert result.counts["WS CONNECT /echo"] == result.counts["WS SESSION /echo"] == counts["opened"] == 200
+    assert result.counts["WS SEND /echo"] == counts["messages_in"]
+    # An answer may still have been on its way at the stop.
+    assert counts["messages_out"] - 200 <= result.counts["WS RECV /echo"] <= counts["messages_out"]
