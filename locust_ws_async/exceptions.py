@@ -172,16 +172,14 @@ class ConnectionClosedError(ConnectionClosed, websockets.exceptions.ConnectionCl
 
 
 def _closed_text(rcvd: Close | None, sent: Close | None, closed_by_user: bool) -> str:
-    if rcvd is not None:
-        return (
-            f"connection closed by the server: {_explain(rcvd.code)}"
-            if not closed_by_user
-            else (f"connection closed by this side, answered with {_explain(rcvd.code)}")
-        )
     if closed_by_user:
-        return "connection closed by this side, which the server did not answer with a close frame"
-    if sent is not None:
+        if rcvd is None:
+            return "connection closed by this side, which the server did not answer with a close frame"
+        return f"connection closed by this side, answered with {_explain(rcvd.code)}"
+    if sent is not None and (rcvd is None or rcvd.code != sent.code):  # else one answers the other
         return f"connection failed: {_FAILED_BY_US.get(sent.code) or _explain(sent.code)}"
+    if rcvd is not None:
+        return f"connection closed by the server: {_explain(rcvd.code)}"
     return "connection lost without a close frame (1006)"
 
 

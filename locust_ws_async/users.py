@@ -95,11 +95,14 @@ class AsyncUser(User):
     async def timed(self, name: str, awaitable: Awaitable[T], *, request_type: str = "ASYNC") -> T:
         """Await *awaitable*, of any asyncio library, and report it as one request.
 
-        Its exception is reported as the failure and raised. Cancelling is not reported.
+        Its exception is reported as the failure and raised. Cancelling is not reported, nor are Locust's own exceptions
+        (``StopUser``, ``RescheduleTask``...).
         """
         start_time, start = time(), perf_counter()
         try:
             result = await awaitable
+        except _CONTROL_FLOW:
+            raise
         except Exception as exc:
             self._report(request_type, name, (perf_counter() - start) * 1000, 0, exc, start_time, "", None)
             raise
@@ -120,6 +123,7 @@ class AsyncUser(User):
         return call(self._loop_host, self._on_start)
 
     def _stop(self) -> Any:
+        self._loop_host.carry_no_more()  # a StopUser of a background task, say, would cut on_stop short
         return call(self._loop_host, self._on_stop)
 
     def _close(self) -> None:

@@ -47,6 +47,7 @@ class LoopHost:
         self._carried = carried
         self._loop: GreenletEventLoop | None = None
         self._greenlet: greenlet.greenlet | None = None
+        self._server: _Server | None = None
 
     @property
     def loop(self) -> GreenletEventLoop | None:
@@ -80,24 +81,32 @@ class LoopHost:
         keep alive. What the loop carries meanwhile is raised when *function* has ended, unless a kill has ended it.
         """
         loop = self._loop
-        if loop is None or loop.is_running():
+        if loop is None or self._is_running(loop):
             return function(*args, **kwargs)
-        server = _Server(self._own_loop())
+        server = self._server = _Server(self._own_loop())
         try:
-            result = function(*args, **kwargs)
-        except Exception:
-            server.stop()
-            raise
-        except BaseException:
-            server.kill(self.cancel_timeout)
-            raise
-        server.stop()
-        return result
+            try:
+                result = function(*args, **kwargs)
+            except Exception:
+                server.stop()
+                raise
+            except BaseException:
+                server.kill(self.cancel_timeout)
+                raise
+            try:
+                server.stop()
+            except BaseException:
+                if asyncio.iscoroutine(result):  # nobody gets it: so that no "was never awaited" follows
+                    result.close()
+                raise
+            return result
+        finally:
+            self._server = None
 
     def sleep(self, seconds: float) -> None:
         """Let *seconds* pass while the loop runs; at least one turn of the hub, as ``gevent.sleep(0)``."""
         loop = self._loop
-        if loop is None or self._greenlet is not greenlet.getcurrent() or loop.is_running():
+        if loop is None or self._greenlet is not greenlet.getcurrent() or self._is_running(loop):
             gevent.sleep(seconds)
             return
         if seconds <= 0:
@@ -116,6 +125,11 @@ class LoopHost:
         """Raise *exc* from :meth:`run`, :meth:`call` or :meth:`sleep`, whichever runs or comes next."""
         if self._loop is not None:
             self._loop.carry(exc)
+
+    def carry_no_more(self) -> None:
+        """From now on drop what the loop would carry: the end has begun, and nothing else can come of it."""
+        if self._loop is not None:
+            self._loop.ending = True
 
     def cancel_tasks(self) -> None:
         """Cancel every task in the loop and run it until they are done, for at most `cancel_timeout` seconds."""
@@ -159,11 +173,15 @@ class LoopHost:
             )
         elif get_running_loop() is loop:
             raise RuntimeError("called from inside the loop: await the coroutine instead")
-        elif loop.is_running():
+        elif self._is_running(loop):
             raise RuntimeError(
                 "called from a function that LoopHost.call() runs: make it async and await the coroutine"
             )
         return loop
+
+    def _is_running(self, loop: GreenletEventLoop) -> bool:
+        # A server that was just spawned begins in the hub's next turn.
+        return self._server is not None or loop.is_running()
 
     def _cancel(self, loop: GreenletEventLoop, task: asyncio.Task[Any]) -> None:
         """Cancel *task* and give it its time, after an exception has ended its run; that exception is the one to raise.
@@ -178,7 +196,7 @@ class LoopHost:
     def _drive_to_the_end(self, loop: GreenletEventLoop, task: asyncio.Task[Any]) -> None:
         """Run *loop* until *task* is done, for at most `cancel_timeout` seconds whatever may block; carry nothing."""
         raised_before = task.done()
-        loop.ending = True
+        ending, loop.ending = loop.ending, True
         try:
             with gevent.Timeout(self.cancel_timeout, _TimeIsUp):
                 _drive(loop, task)
@@ -188,7 +206,7 @@ class LoopHost:
         except _TimeIsUp:
             task.cancel()  # whatever it is that it goes on with
         finally:
-            loop.ending = False
+            loop.ending = ending
             loop.interrupted = None
 
 

@@ -18,7 +18,10 @@ The rules of this file:
    somebody blocks.
 4. A kill that arrives in a coroutine that blocks is a cancellation there, as in one that awaits. The loop is told,
    since that coroutine may await something in a ``finally``, swallow it, or belong to a background task.
-5. contextvars need nothing: greenlets switch their context themselves.
+5. A loop of somebody else's (``asyncio.run()`` in a greenlet of the locustfile) may wait already when the first of ours
+   is made, and would have left itself behind as the running one. So the thread that imports this is isolated at once;
+   others are when their first loop is made.
+6. contextvars need nothing: greenlets switch their context themselves.
 
 Up to Python 3.13 the current task is kept in a dictionary by loop, so that two loops never collide; since 3.12
 ``asyncio.tasks._swap_current_task`` changes it. Python 3.14 keeps the running loop and its current task in the thread
@@ -40,7 +43,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gevent import GreenletExit
-from gevent.hub import Hub
+from gevent.hub import Hub, get_hub
 from greenlet import greenlet
 
 from .private import get_running_loop, set_running_loop, swap_current_task
@@ -98,3 +101,6 @@ def _block(switch: Callable[[], Any]) -> Any:
 
 class _Block(functools.partial[Any]):
     """A type of its own, so that :func:`isolate` recognises it."""
+
+
+isolate(get_hub())

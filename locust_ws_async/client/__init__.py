@@ -6,6 +6,7 @@ A WebSocket client made for measuring. It knows asyncio; never Locust, never gev
     link.py         what it lives through: opened, lost, made again, closed
     lifecycle.py    the life of a connection as one table: open, lost, made again, closed
     dispatch.py     who gets a message
+    deferred.py     operations that begin when they are awaited
     exchanges.py    requests with their replies, and expectations
     matching.py     which messages are meant
     handlers.py     pushes: handlers, and the measuring of their age

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine
 from time import monotonic
 from types import TracebackType
 from typing import Any
@@ -15,6 +15,7 @@ from ..exceptions import CatchResponseError, ConnectError
 from .backoff import Backoff
 from .connection import WebSocketConnection
 from .cookies import HTTPSession
+from .deferred import Deferred
 from .engines import load_engine
 from .naming import join_url, row_name
 from .network import SocketFactory
@@ -151,20 +152,21 @@ class WebSocketClient:
             connection.abort()
 
 
-class Connecting:
+class Connecting(Deferred[WebSocketConnection]):
     """What :meth:`WebSocketClient.connect` returns. Nothing happens until it is awaited or entered."""
 
     __slots__ = ("_client", "_connection", "_name", "_options", "_url")
 
     def __init__(self, client: WebSocketClient, url: str, name: str, options: ConnectOptions) -> None:
+        super().__init__()
         self._client = client
         self._url = url
         self._name = name
         self._options = options
         self._connection: WebSocketConnection | None = None
 
-    def __await__(self) -> Generator[Any, None, WebSocketConnection]:
-        return self._client.open_connection(self._url, self._name, self._options).__await__()
+    def _begin(self) -> Coroutine[Any, Any, WebSocketConnection]:
+        return self._client.open_connection(self._url, self._name, self._options)
 
     async def __aenter__(self) -> WebSocketConnection:
         self._connection = await self

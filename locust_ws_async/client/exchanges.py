@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Generator, Hashable
+from collections.abc import Callable, Coroutine, Hashable
 from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..exceptions import CatchResponseError, ConnectionClosed, MessageTimeout
+from .deferred import Deferred
 from .matching import Correlation, Match
 from .report import RECV, REQUEST
 
@@ -220,7 +221,7 @@ class Reply:
         self.verdict = CatchResponseError(text)
 
 
-class Exchange:
+class Exchange(Deferred[Any]):
     """
     What ``request`` and ``expect`` return: ``message = await exchange``, or, to check the message before it is
     reported, ``async with exchange as reply``. Nothing happens until then.
@@ -249,6 +250,7 @@ class Exchange:
         optional: bool,
         checked: bool,
     ) -> None:
+        super().__init__()
         self._connection = connection
         self._payload = payload
         self._match = match
@@ -260,10 +262,10 @@ class Exchange:
         self._outcome: Received | None = None
         self._reply: Reply | None = None
 
-    def __await__(self) -> Generator[Any, None, Any]:
+    def _begin(self) -> Coroutine[Any, Any, Any]:
         if self._checked:
             raise TypeError("catch_response=True needs a block to check in: `async with ... as reply:`")
-        return self._complete().__await__()
+        return self._complete()
 
     async def _complete(self) -> str | bytes | None:
         await self._perform()
@@ -346,8 +348,12 @@ class Exchange:
             return await future
         except asyncio.CancelledError:
             pending.give_up(waiter)
-            if not is_request and future.done() and not future.cancelled():
-                connection.put_back(future.result())  # it came, and nobody has seen it
+            # It may have come, or failed, in the same turn of the loop, and nobody has seen it.
+            if future.done() and not future.cancelled() and future.exception() is None:
+                if is_request:
+                    connection.report_late(self._name, self._started, future.result())
+                else:
+                    connection.put_back(future.result())
             raise
 
     def _report(self, error: BaseException | None) -> None:

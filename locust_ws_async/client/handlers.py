@@ -149,12 +149,16 @@ class Handlers:
     async def _finish(
         self, result: Awaitable[None], subscription: Subscription, message: str | bytes, size: int, arrived: float
     ) -> None:
-        error: Exception | None = None
+        error: BaseException | None = None
+        task = asyncio.current_task()
+        assert task is not None
         try:
             await result
-        except asyncio.CancelledError:
-            self._todo.clear()  # the loop is being taken down
-            raise
+        except asyncio.CancelledError as exc:
+            if task.cancelling():
+                self._todo.clear()  # the loop is being taken down
+                raise
+            error = exc  # of something that the handler awaited
         except Exception as exc:
             error = exc
         self._task = None
@@ -162,7 +166,7 @@ class Handlers:
         self._work()
 
     def _done(
-        self, subscription: Subscription, message: str | bytes, size: int, arrived: float, error: Exception | None
+        self, subscription: Subscription, message: str | bytes, size: int, arrived: float, error: BaseException | None
     ) -> None:
         if isinstance(error, self._connection.client.control_flow):
             self._connection.client.escalate(error)

@@ -133,7 +133,12 @@ class Link:
 
     async def open(self) -> None:
         """Called by the client: connect, and report that."""
-        await self._attempt()
+        try:
+            await self._attempt()
+        except BaseException:
+            if not self._announced:
+                self.abort()  # it was opened in the turn of the loop in which this was cancelled
+            raise
         try:
             await self._restore()
         except BaseException:
@@ -253,6 +258,7 @@ class Link:
     def start_close(self, close: Close, timeout: float | None = None) -> None:
         """Begin what ``close()`` does, and do not wait. ``timeout``: seconds, if less than ``close_timeout``."""
         timeout = self._options.close_timeout if timeout is None else min(timeout, self._options.close_timeout)
+        self._stop_restoring()
         match self._phase:
             case Phase.OPEN | Phase.RESTORING:
                 self.closed_by_user = True
@@ -277,6 +283,7 @@ class Link:
 
     def abort(self) -> None:
         """Cut the connection at once and for good, without a close frame."""
+        self._stop_restoring()
         match self._phase:
             case Phase.OPEN | Phase.RESTORING | Phase.ENDING:
                 self._advance(Event.CLOSE)
@@ -292,8 +299,16 @@ class Link:
 
     async def wait_closed(self) -> None:
         """Wait until the connection is closed for good, by whichever side. Cancelling changes nothing else."""
-        while not self._is(Phase.CLOSED) or self._reconnecting is not None:
+        # An on_connected that closes the connection is what `_reconnecting` waits for.
+        while not self._is(Phase.CLOSED) or (self._reconnecting is not None and _restoring.get() is not self):
             await self._phase_change()
+
+    def _stop_restoring(self) -> None:
+        # `wait_closed` waits for an on_connected that a reconnect called, and must not wait for long. The first one is
+        # not ours to cancel: it runs in the task that connects.
+        restoring = self._is(Phase.RESTORING, Phase.ENDING) and _restoring.get() is not self
+        if restoring and self._reconnecting is not None:
+            self._reconnecting.cancel()
 
     def closing(self) -> None:
         """Called by the engine."""

@@ -96,7 +96,7 @@ class Correlation:
         """The value in a message; None when it has none."""
         try:
             return _hashable(_at(parse_json(message), self._reply_path))
-        except (ValueError, LookupError, TypeError):
+        except (ValueError, LookupError, TypeError, RecursionError):  # the last: nested too deep for Python's parser
             return None
 
 

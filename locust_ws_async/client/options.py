@@ -42,8 +42,8 @@ class ConnectOptions:
         share_headers: names of headers to send as the HTTP session would, ``("Authorization",)`` for instance.
         subprotocols: subprotocols to offer, the preferred one first.
         compression: "deflate", or a :class:`Deflate` with parameters, offers permessage-deflate (RFC 7692); None does
-            not. Off by default: it costs the load generator several times the CPU of an uncompressed message, and
-            memory per connection.
+            not. Off by default: with it a small message costs the load generator about twice the CPU, and each
+            connection takes more memory.
         max_redirects: follow this many HTTP redirects. Not from ``wss`` to ``ws``; and to another host, port or scheme
             without cookies, authorization and ``server_hostname`` of these settings.
         ssl: a TLS context for ``wss``, for whatever ``verify`` and ``cert`` cannot say.

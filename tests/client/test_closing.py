@@ -116,6 +116,20 @@ def test_a_writer_that_is_blocked(bench: Bench) -> None:
     assert set(bench.failures()) == {"WS SEND", "WS SESSION"}
 
 
+def test_a_send_that_is_blocked_when_the_connection_ends_has_failed(bench: Bench) -> None:
+    async def main() -> None:
+        connection = await bench.client().connect("/stalled", close_timeout=0.05)
+        sending = asyncio.ensure_future(connection.send(bytes(50_000_000)))
+        await asyncio.sleep(0)
+        assert not sending.done()
+        await connection.close()
+        with pytest.raises(ConnectionClosedError):
+            await sending
+
+    run(main())
+    assert isinstance(bench.only("WS SEND").error, ConnectionClosedError)
+
+
 def test_messages_go_on_while_closing(bench: Bench) -> None:
     async def main() -> None:
         async def send_more(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

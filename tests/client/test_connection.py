@@ -89,6 +89,20 @@ def test_many_messages_keep_their_order(bench: Bench) -> None:
     run(main())
 
 
+def test_a_task_that_only_sends_leaves_the_loop_to_others(bench: Bench) -> None:
+    """Even while no send has to wait: the write buffer of a lost connection takes everything."""
+
+    async def main() -> None:
+        async with raw_server(until_eof) as url:
+            connection = await bench.client().connect(url)
+            connection.wire.transport.abort()
+            with pytest.raises(ConnectionClosedError):
+                for _ in range(1000):
+                    await connection.send("x")
+
+    run(main())
+
+
 def test_iteration_ends_when_the_server_closes_normally(bench: Bench) -> None:
     async def main() -> list[str]:
         async with bench.client().connect("/ticker?rate=1000&count=5") as connection:

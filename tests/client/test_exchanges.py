@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import time
 from typing import Any
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.protocol import State
 
 from locust_ws_async.client import WebSocketConnection, any_message, json_field, json_subset, prefix, regex
 from locust_ws_async.client import reply as keepalive_reply
@@ -58,6 +60,26 @@ def test_a_thousand_requests_in_flight(bench: Bench) -> None:
     assert not bench.failures()
 
 
+def test_the_time_ends_with_the_arrival(bench: Bench) -> None:
+    async def main() -> None:
+        async with bench.client().connect("/echo") as connection:
+
+            def keep_the_loop_busy(message: str | bytes) -> bool:
+                asyncio.get_running_loop().call_soon(time.sleep, 0.2)
+                return True
+
+            await connection.request("x", match=keep_the_loop_busy)
+            await connection.expect(keep_the_loop_busy, timeout=0.05, optional=True)
+            await connection.send("y")
+            await connection.expect(keep_the_loop_busy)
+
+    run(main())
+    request, optional, expectation = (row for row in bench.rows if row.type in ("WS REQUEST", "WS RECV"))
+    assert request.time is not None and request.time < 190
+    assert optional.time is None
+    assert expectation.time is not None and expectation.time < 190
+
+
 def test_replies_in_reverse(bench: Bench) -> None:
     async def main() -> None:
         async with bench.client().connect("/rpc") as connection:
@@ -75,6 +97,35 @@ def test_duplicates_go_to_recv(bench: Bench) -> None:
             assert [result_of(await connection.recv()) for _ in range(2)] == ["a", "a"]
 
     run(main())
+
+
+def test_connects_and_requests_are_coroutines_for_tasks(bench: Bench) -> None:
+    async def main() -> None:
+        client = bench.client()
+        client.connect("/rpc")  # not used: nothing happens, and nothing is "never awaited"
+        connection = await asyncio.create_task(client.connect("/rpc"))
+        async with connection, asyncio.TaskGroup() as group:
+            asks = [
+                group.create_task(connection.request({"id": number, "params": number}, match=BY_ID))
+                for number in range(5)
+            ]
+        assert [result_of(ask.result()) for ask in asks] == list(range(5))
+
+    run(main())
+    assert [row.type for row in bench.rows].count("WS CONNECT") == 1
+
+
+def test_a_cancelled_task_of_a_request(bench: Bench) -> None:
+    async def main() -> None:
+        async with bench.client().connect("/silent", close_timeout=0.1) as connection:
+            ask = asyncio.create_task(connection.request("anybody?"))
+            await eventually(lambda: connection.stats.texts_sent)
+            ask.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await ask
+
+    run(main())
+    assert "WS REQUEST" not in [row.type for row in bench.rows]
 
 
 def test_a_timeout_and_the_late_reply(bench: Bench) -> None:
@@ -120,6 +171,56 @@ def test_a_cancelled_request_is_late_too(bench: Bench) -> None:
 
     run(main())
     assert [row.name for row in bench.rows if row.type == "WS REQUEST"] == ["/echo (late)"]
+
+
+def test_cancelling_an_expectation_in_the_turn_of_the_loop_in_which_it_fails(bench: Bench) -> None:
+    async def main() -> None:
+        connection = await bench.client().connect("/silent")
+
+        async def perform() -> None:
+            await connection.expect(any_message)
+
+        waiting = asyncio.create_task(perform())
+        await asyncio.sleep(0)  # it waits now
+        connection.abort()
+        while connection.state is not State.CLOSED:
+            await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    run(main())
+    assert bench.types() == ["WS CONNECT", "WS SESSION"]
+
+
+def test_a_reply_in_the_turn_of_the_loop_in_which_its_request_is_cancelled(bench: Bench) -> None:
+    async def main() -> None:
+        async with bench.client().connect("/echo") as connection:
+
+            async def perform() -> None:
+                await connection.request("?")
+
+            waiting = asyncio.create_task(perform())
+            while not connection.stats.messages_received:
+                await asyncio.sleep(0)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+
+    run(main())
+    assert [row.name for row in bench.rows if row.type == "WS REQUEST"] == ["/echo (late)"]
+
+
+def test_a_message_that_is_nested_too_deep_to_parse_is_nobodys_reply(bench: Bench) -> None:
+    deep = "[" * 200_000
+
+    async def main() -> None:
+        async with bench.client().connect("/echo") as connection:
+            await connection.send(deep)
+            await connection.request({"id": 1}, match=BY_ID)
+            assert await connection.recv() == deep
+
+    run(main())
 
 
 def test_different_timeouts(bench: Bench) -> None:

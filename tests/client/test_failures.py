@@ -309,6 +309,33 @@ def test_messages_of_64_mib(bench: Bench) -> None:
     run(main())
 
 
+@pytest.mark.parametrize(
+    "frames",
+    [
+        frame(1, b"a", fin=False) + frame(1, b"b"),
+        frame(1, b"a", fin=False) + frame(2, b"b" * 200),
+        frame(2, b"a", fin=False) + frame(2, b"b", fin=False),
+        frame(1, b"a", fin=False) + frame(8, b"\x03\xe8"),
+        frame(9, b"a", fin=False),
+        frame(8, b"\x03\xec"),
+        frame(1, b"good") + frame(0, b"b"),
+    ],
+)
+def test_frames_out_of_order(bench: Bench, frames: bytes) -> None:
+    async def main() -> None:
+        async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(frames)
+            await until_eof(reader, writer)
+
+        async with raw_server(send) as url:
+            connection = await bench.client().connect(url, close_timeout=0.1)
+            with pytest.raises(ConnectionClosedError, match="malformed frame"):
+                async for message in connection:
+                    assert message == "good"
+
+    run(main())
+
+
 @pytest.mark.parametrize("kind", ["text", "cut text"])
 def test_text_that_is_not_utf8(bench: Bench, kind: str) -> None:
     bad = frame(1, b"\xff" * 200) if kind == "text" else frame(1, b"\xc3", fin=False) + frame(0, b"\x28")

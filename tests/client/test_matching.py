@@ -99,6 +99,7 @@ MATCHES = {"any": any_message, "a": regex("a"), "b": regex("b"), "ab": regex("a|
 STEPS = st.lists(
     st.tuples(st.just("wait"), st.sampled_from(sorted(MATCHES)))
     | st.tuples(st.just("request"), st.integers(0, 3))
+    | st.tuples(st.just("call"), st.integers(0, 3))
     | st.tuples(st.just("give up"), st.integers(0, 10))
     | st.tuples(st.just("message"), st.sampled_from(["a", "b", "c", "ab"]))
     | st.tuples(st.just("reply"), st.integers(0, 3)),
@@ -108,13 +109,20 @@ STEPS = st.lists(
 
 @given(STEPS)
 @settings(deadline=None)
+@example([("request", 0), ("wait", "any"), ("reply", 0)])
+@example([("wait", "any"), ("request", 0), ("reply", 0)])
+@example([("request", 0), ("call", 0), ("reply", 0)])
+@example([("call", 0), ("request", 0), ("reply", 0)])
+@example([("request", 1), ("call", 0), ("request", 0), ("reply", 0)])
+@example([("request", 0), ("call", 0), ("give up", 0), ("reply", 0), ("reply", 0)])
 def test_the_oldest_that_matches_gets_it(steps: list[tuple[str, Any]]) -> None:
     async def main() -> None:
         rows: list[Any] = []
         client = WebSocketClient(base_url="ws://h", report=lambda *row: rows.append(row))
         connection = WebSocketConnection(client, "ws://h/", "/", client.options)
         pending = connection.dispatch.pending
-        by_id = json_field("id")
+        # Replies are found by either of two fields, which have the same value.
+        correlations = {"request": json_field("id"), "call": json_field("id", reply="re")}
 
         model: list[tuple[int, Callable[[str], bool], bool]] = []  # (number, predicate, still waits)
         waiters: list[Any] = []
@@ -126,17 +134,18 @@ def test_the_oldest_that_matches_gets_it(steps: list[tuple[str, Any]]) -> None:
                 match = MATCHES[argument]
                 waiters.append(pending.add(match, None, str(number), 0.0, None, True))
                 model.append((number, match, True))
-            elif step == "request":
-                key = by_id.key_of_request(json.dumps({"id": argument}))
-                waiters.append(pending.add(by_id, key, str(number), 0.0, None, True))
-                reply = json.dumps({"id": argument})
+            elif step in correlations:
+                correlation = correlations[step]
+                key = correlation.key_of_request(json.dumps({"id": argument}))
+                waiters.append(pending.add(correlation, key, str(number), 0.0, None, True))
+                reply = json.dumps({"id": argument, "re": argument})
                 model.append((number, lambda message, reply=reply: message == reply, True))
             elif step == "give up":
                 if argument < number and any(argument == entry[0] and entry[2] for entry in model):
                     pending.give_up(waiters[argument])
                     model = [(n, m, waits and n != argument) for n, m, waits in model]
             else:
-                message = argument if step == "message" else json.dumps({"id": argument})
+                message = argument if step == "message" else json.dumps({"id": argument, "re": argument})
                 expected = next((entry for entry in model if entry[1](message)), None)
                 late = len(rows)
                 assert pending.take(message, len(message), 1.0) == (expected is not None)

@@ -70,6 +70,23 @@ def test_a_handler_that_raises_fails_its_row_and_nothing_else(bench: Bench) -> N
     assert not [row for row in bench.rows if row.type == "WS SESSION" and row.error]
 
 
+def test_a_handler_that_awaits_what_was_cancelled_fails_its_row_and_nothing_else(bench: Bench) -> None:
+    async def await_what_was_cancelled(message: str) -> None:
+        cancelled = asyncio.get_running_loop().create_future()
+        cancelled.cancel()
+        await cancelled
+
+    async def main() -> None:
+        async with bench.client().connect("/echo") as connection:
+            connection.on(any_message, await_what_was_cancelled)
+            for _ in range(2):
+                await connection.send("a")
+            await eventually(lambda: len(pushes(bench)) == 2)
+
+    run(main())
+    assert all(isinstance(row.error, asyncio.CancelledError) for row in pushes(bench))
+
+
 def test_control_flow_of_a_handler_is_escalated(bench: Bench) -> None:
     class StopUser(Exception):
         pass

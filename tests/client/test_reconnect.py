@@ -239,6 +239,26 @@ def test_closing_while_it_waits_for_the_next_attempt(bench: Bench, how: str) -> 
     run(main())
 
 
+def test_cancelling_a_connect_in_the_turn_of_the_loop_in_which_it_succeeds(bench: Bench) -> None:
+    async def main() -> None:
+        async with server(echo) as url:
+            client = bench.client()
+
+            async def connect() -> None:
+                await client.connect(url, reconnect=SOON)
+
+            connecting = asyncio.create_task(connect())
+            while not client.connections:
+                await asyncio.sleep(0)
+            connecting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await connecting
+            await eventually(lambda: not client.connections)
+
+    run(main())
+    assert bench.rows == []
+
+
 def test_closing_while_it_is_connecting(bench: Bench) -> None:
     async def main() -> None:
         async def be_slow(connection: ServerConnection, request: Any) -> None:
@@ -377,6 +397,33 @@ def test_closing_in_on_connected(bench: Bench) -> None:
     async def main() -> None:
         async with server(echo) as url:
             connection = await bench.client().connect(url, reconnect=SOON, on_connected=close)
+            assert connection.state is State.CLOSED
+
+    run(main())
+
+
+@pytest.mark.parametrize("who", ["on_connected", "close", "abort"])
+def test_closing_in_or_during_a_later_on_connected(bench: Bench, who: str) -> None:
+    async def main() -> None:
+        calls = 0
+
+        async def on_connected(connection: WebSocketConnection) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == 2:
+                if who == "on_connected":
+                    await connection.close()
+                else:
+                    await asyncio.Event().wait()  # for what does not end with the connection
+
+        async with server(cut, echo) as url:
+            connection = await bench.client().connect(url, reconnect=SOON, on_connected=on_connected)
+            await eventually(lambda: calls == 2)
+            if who == "close":
+                await connection.close()
+            elif who == "abort":
+                connection.abort()
+            await connection.wait_closed()
             assert connection.state is State.CLOSED
 
     run(main())
