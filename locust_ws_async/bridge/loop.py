@@ -75,7 +75,7 @@ class GreenletEventLoop(SelectorEventLoop):
         """The task in which the last kill arrived, as its cancellation; None if it did not arrive in a task."""
         self.tasks: set[asyncio.Task[Any]] = set()
         """The loop's unfinished tasks. Kept here since ``asyncio.all_tasks()`` walks those of every loop."""
-        self._selector: HubSelector
+        self._selector: HubSelector  # None after close()
         super().__init__(HubSelector(hub))
 
     # Running
@@ -155,13 +155,14 @@ class GreenletEventLoop(SelectorEventLoop):
     def call_soon(
         self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
+        if context is None or self._debug or self._closed:
+            self._check_closed()
+            self._selector.wake()
+            created = super().call_soon(callback, *args, context=context)
+            return _from_caller(created) if self._debug else created
+        # Every wake-up of a task comes here: Handle.__init__() written out, without its look at the debug mode.
         if self._selector.parked is not None:
             self._selector.wake()
-        if self._debug or self._closed:
-            return _from_caller(super().call_soon(callback, *args, context=context))
-        if context is None:
-            return super().call_soon(callback, *args, context=context)
-        # Every wake-up of a task comes here: Handle.__init__() written out, without its look at the debug mode.
         handle = _new_handle(Handle)
         handle._callback, handle._args, handle._loop, handle._context = callback, args, self, context
         handle._cancelled, handle._repr, handle._source_traceback = False, None, None
@@ -171,6 +172,7 @@ class GreenletEventLoop(SelectorEventLoop):
     def call_at(
         self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
+        self._check_closed()
         self._selector.wake()
         timer = super().call_at(when, callback, *args, context=context)
         return _from_caller(timer) if self._debug else timer
@@ -179,7 +181,9 @@ class GreenletEventLoop(SelectorEventLoop):
         """asyncio's debug mode takes greenlets for threads, after monkey-patching; :meth:`wake` knows them."""
 
     def _write_to_self(self) -> None:
-        self._selector.wake_threadsafe()
+        selector = self._selector
+        if selector is not None:  # closed just now by its own thread
+            selector.wake_threadsafe()
 
     def _make_self_pipe(self) -> None:
         """There is none: a loop costs no descriptors."""

@@ -1,4 +1,4 @@
-"""Runs a module of CPython's own asyncio tests against `GreenletEventLoop`: ``python -m tests.bridge.cpython test_events``.
+"""Runs a module of CPython's own asyncio tests against ours: ``python -m tests.bridge.cpython test_events``.
 
 The process is monkey-patched, as Locust's is. Every selector event loop that the tests make is ours.
 """

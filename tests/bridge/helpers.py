@@ -9,6 +9,7 @@ from typing import Any
 
 import gevent
 from gevent import Greenlet
+from gevent.monkey import get_original
 
 from locust_ws_async.bridge import LoopHost
 
@@ -61,3 +62,25 @@ def hosting(**settings: Any) -> Iterator[LoopHost]:
         yield host
     finally:
         host.close()
+
+
+def native_thread(function: Callable[[], Any]) -> Callable[[], bool]:
+    """Start a real thread, in a monkey-patched process too; returns what tells whether it has ended."""
+    ended = []
+
+    def run() -> None:
+        try:
+            function()
+        finally:
+            ended.append(True)
+
+    get_original("_thread", "start_new_thread")(run, ())
+    return lambda: bool(ended)
+
+
+def watchers() -> int:
+    """How many watchers of the hub are active."""
+    loop = gevent.get_hub().loop
+    if "libuv" in type(loop).__module__:  # which has no count
+        return sum(handle.active and not handle.closing for handle in loop.debug())
+    return int(loop.activecnt)

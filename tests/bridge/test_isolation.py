@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -15,13 +17,13 @@ import greenlet
 import pytest
 from gevent.event import AsyncResult, Event
 from gevent.lock import Semaphore
-from gevent.monkey import get_original, is_module_patched
+from gevent.monkey import is_module_patched
 from gevent.queue import Queue
 from gevent.socket import socketpair
 
 from locust_ws_async.bridge import LoopHost
 
-from .helpers import hosting, result, spawn, together, until
+from .helpers import hosting, native_thread, result, spawn, together, until
 
 user: ContextVar[int] = ContextVar("user", default=-1)
 
@@ -77,15 +79,13 @@ class Blocking:
 
     def standard_library(self) -> None:
         if is_module_patched("time"):
-            import subprocess
-            import time
-
             time.sleep(0)
             lock = threading.Lock()
             lock.acquire()
             gevent.spawn(lock.release)
             lock.acquire()
-            subprocess.run(["true"], check=True)
+            if gevent.get_hub().loop.default:  # gevent's child processes need the main thread's hub
+                subprocess.run([sys.executable, "-S", "-c", ""], check=True)
 
     def any(self, chance: random.Random) -> None:
         ways = [self.turn, self.sleep, self.hold_lock, self.event, self.result, self.queue, self.join, self.timeout]
@@ -426,20 +426,6 @@ def test_loops_in_threads_with_hubs_of_their_own() -> None:
     assert result(here) > 0
     assert len(looks) == 4
     assert all(looks)
-
-
-def native_thread(function: Callable[[], Any]) -> Callable[[], bool]:
-    """Start a real thread, in a monkey-patched process too; returns what tells whether it has ended."""
-    ended = []
-
-    def run() -> None:
-        try:
-            function()
-        finally:
-            ended.append(True)
-
-    get_original("_thread", "start_new_thread")(run, ())
-    return lambda: bool(ended)
 
 
 def test_a_foreign_loop_is_left_alone(host: LoopHost) -> None:
