@@ -105,7 +105,7 @@ def _execute(taskset: TaskSet, execute_task: Callable[[Any], None], task: Any) -
     try:
         execute_task(_synchronous(task))
     except Exception as exc:
-        if not _is_reported(exc):
+        if not consists_of(exc, WebSocketError):
             raise
         # The client has made a failed row of it. Locust would also print the traceback, for each failure again.
         environment = taskset.user.environment
@@ -140,10 +140,11 @@ def _host(owner: Any) -> LoopHost:
     return host
 
 
-def _is_reported(exc: BaseException) -> bool:
-    if isinstance(exc, BaseExceptionGroup):  # of an asyncio.TaskGroup
-        return all(_is_reported(each) for each in exc.exceptions)
-    return isinstance(exc, WebSocketError)
+def consists_of(exc: BaseException, kind: type[Exception]) -> bool:
+    """Whether *exc* is a *kind*, or the group of an ``asyncio.TaskGroup`` that holds nothing else."""
+    if isinstance(exc, BaseExceptionGroup):
+        return all(consists_of(each, kind) for each in exc.exceptions)
+    return isinstance(exc, kind)
 
 
 def _sleep(host: LoopHost, seconds: float) -> None:

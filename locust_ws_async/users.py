@@ -37,7 +37,7 @@ from .client import (
 from .exceptions import ConnectError
 from .reporting import reporter
 from .sharing import http_session
-from .tasksets import adopt, call, refuse_generators, refuse_unawaited
+from .tasksets import adopt, call, consists_of, refuse_generators, refuse_unawaited
 
 if TYPE_CHECKING:
     from ssl import SSLContext  # at run time it has to come after Locust, which patches it
@@ -300,8 +300,8 @@ class AsyncWebSocketUser(AsyncUser):
         while True:
             try:
                 result = super()._start()
-            except ConnectError as exc:
-                if self.connect_backoff is None:
+            except (ConnectError, ExceptionGroup) as exc:
+                if self.connect_backoff is None or not consists_of(exc, ConnectError):
                     raise
                 # As Locust reports an exception in a task (locust/user/task.py:388).
                 self.environment.events.user_error.fire(user_instance=self, exception=exc, tb=exc.__traceback__)

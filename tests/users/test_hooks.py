@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from tests.support import demo_server_process, eventually, unused_port
 
 from .conftest import Server
@@ -135,11 +137,26 @@ def test_a_user_whose_hooks_fail_closes_its_connections(run: Run, server: Server
     assert result.counts["WS SESSION /echo"] == 3
 
 
-def test_an_on_start_that_cannot_connect_is_called_again(start: Start, server: Server) -> None:
+@pytest.mark.parametrize(
+    ("connect", "error"),
+    [
+        ("await {}", "connection refused"),
+        ("await in_group({})", "unhandled errors in a TaskGroup (1 sub-exception)"),
+    ],
+    ids=["alone", "in a group"],
+)
+def test_an_on_start_that_cannot_connect_is_called_again(
+    start: Start, server: Server, connect: str, error: str
+) -> None:
     port = unused_port()
     locust = start(
         f"""
         from locust_ws_async.client import Backoff
+
+        async def in_group(coro):
+            async with asyncio.TaskGroup() as group:
+                task = group.create_task(coro)
+            return task.result()
 
         class Patient(AsyncWebSocketUser):
             connect_backoff = Backoff(initial=0.1, maximum=0.2)
@@ -147,8 +164,11 @@ def test_an_on_start_that_cannot_connect_is_called_again(start: Start, server: S
             async def on_start(self):
                 self.first = await self.ws.connect("/echo", name="first")
                 note("connects")
-                self.second = await self.ws.connect("ws://127.0.0.1:{port}/echo", name="second")
+                self.second = {connect.format("self.connect_second()")}
                 note("connected")
+
+            async def connect_second(self):
+                return await self.ws.connect("ws://127.0.0.1:{port}/echo", name="second")
 
             @task
             async def echo(self):
@@ -168,7 +188,7 @@ def test_an_on_start_that_cannot_connect_is_called_again(start: Start, server: S
     attempts = result.notes.count(["connects"])
     assert result.complaints == ""
     assert result.failures == {"WS CONNECT second": {"ConnectionRefused('connection refused')": attempts - 1}}
-    assert result.exceptions == {"connection refused": attempts - 1}
+    assert result.exceptions == {error: attempts - 1}
     assert result.counts["WS CONNECT first"] == result.counts["WS SESSION first"] == attempts
     assert server.counts()["closes"] == {"1000": attempts}
 
