@@ -71,6 +71,8 @@ class HubSelector(Selector):
         self.seen: dict[int, int] = {}
         """Readiness that was seen while the greenlet was busy elsewhere, by descriptor; those watchers are stopped."""
         self._waking = False
+        self._doorbell: Any = hub.loop.async_(ref=False)
+        self._doorbell.start(self._on_wake)
         self._timer: Any = None
         self.armed_for = 0.0
         """When the timer goes off, on the monotonic clock; 0.0 while it is not armed."""
@@ -106,16 +108,13 @@ class HubSelector(Selector):
         return key
 
     def close(self) -> None:
-        for watcher in self._watchers.values():
-            watcher.stop()
-            watcher.close()
+        for watcher in [*self._watchers.values(), self._timer, self._doorbell]:
+            if watcher is not None:
+                watcher.stop()
+                watcher.close()
         self._watchers.clear()
         self.seen.clear()
-        if self._timer is not None:
-            self._timer.stop()
-            self._timer.close()
-            self._timer = None
-        self._poll = None
+        self._timer = self._doorbell = self._poll = None
         super().close()
 
     # Waiting
@@ -165,7 +164,10 @@ class HubSelector(Selector):
 
     def wake_threadsafe(self) -> None:
         """Like :meth:`wake`, from any OS thread or signal handler."""
-        self._hub_loop.run_callback_threadsafe(self._on_wake)
+        # Not run_callback_threadsafe(), which counts references in C without the GIL: one lost, and the hub would end.
+        doorbell = self._doorbell
+        if doorbell is not None:
+            doorbell.send()
 
     def _let_hub_run(self) -> list[tuple[SelectorKey, int]]:
         """One turn of the hub, with a poll of every greenlet's descriptors in it."""
