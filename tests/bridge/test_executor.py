@@ -84,15 +84,19 @@ def test_contextvars_locals_and_exceptions_are_as_with_threads(host: LoopHost) -
 
 
 def test_a_cancelled_wait_leaves_the_call_running_as_with_threads(host: LoopHost) -> None:
-    release, ended = Event(), []
+    release, begun, ended = Event(), [], []
 
     def blocking() -> None:
+        begun.append(True)
         release.wait()
         ended.append(True)
 
     async def main() -> None:
+        call = asyncio.create_task(asyncio.to_thread(blocking))
+        while not begun:
+            await asyncio.sleep(0)
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(asyncio.to_thread(blocking), 0.001)
+            await asyncio.wait_for(call, 0.001)
         assert ended == []
         release.set()
         while not ended:

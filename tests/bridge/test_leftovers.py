@@ -127,10 +127,14 @@ def inventory() -> dict[str, int]:
 
 def test_a_thousand_users_leave_nothing_behind(server: tuple[str, int]) -> None:
     come_and_go(server, USERS)  # what is made once, and room for them all
-    before, memory_before = inventory(), psutil.Process().memory_info().rss
-    come_and_go(server, USERS)
-    assert inventory() == before
-    grown = psutil.Process().memory_info().rss - memory_before
+    before = inventory()
+    for _ in range(3):  # the allocator may take more once; a leak comes back
+        memory_before = psutil.Process().memory_info().rss
+        come_and_go(server, USERS)
+        assert inventory() == before
+        grown = psutil.Process().memory_info().rss - memory_before
+        if grown < USERS * 1024:
+            break
     assert grown < USERS * 1024, f"{grown / USERS:.0f} bytes a user have stayed"
 
 
