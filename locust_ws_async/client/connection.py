@@ -174,11 +174,8 @@ class WebSocketConnection(Link):
         await self.send(dumps(value, separators=(",", ":")))
 
     async def _drain(self, started: float) -> None:
-        assert self._drainers is not None
         session = self._sessions
-        waiter = self._create_future()
-        self._drainers.append(waiter)
-        await waiter
+        await self.drained()
         if self._sessions != session:
             error = self.closed_error()
             self._report_failure(SEND, started, error)
@@ -324,8 +321,11 @@ class WebSocketConnection(Link):
         Send a message and wait for its reply: ``reply = await connection.request(...)``.
 
         The ``WS REQUEST`` row has the time from just before the send to the arrival of the reply. Any number of
-        requests may be in flight, from any number of tasks. A reply that comes after its timeout is a row of its own,
-        ``<name> (late)``, and goes to nobody else; so does that of a request that was cancelled.
+        requests may be in flight, from any number of tasks. While the write buffer is over its limit, because the
+        server reads too slowly, a request waits its turn before it is written; that is part of its time and timeout.
+
+        A reply that comes after its timeout is a row of its own, ``<name> (late)``, and goes to nobody else; so does
+        that of a request that was cancelled.
 
         To check the reply before it is reported::
 

@@ -299,7 +299,7 @@ class Exchange(Deferred[Any]):
     async def _perform(self) -> None:
         """Send, if it is a request, and wait. Failures are reported here."""
         connection = self._connection
-        timeout = self._timeout
+        closed_before = connection.closed_by_user
         self._started = perf_counter()
         try:
             if self._payload is None:
@@ -307,32 +307,45 @@ class Exchange(Deferred[Any]):
                 if found := connection.inbox.find(self._match, limit=1):
                     self._outcome = found[0]
                     return
-            if not connection.ready:
-                # The time of a reconnect is no reply time, but it counts against the timeout.
-                await self._until_ready()
-                waited = perf_counter() - self._started
-                self._started += waited
-                timeout = None if timeout is None else timeout - waited
-        except (MessageTimeout, ConnectionClosed) as exc:
-            self._report(exc)
-            raise
-        try:
-            self._outcome = await self._wait(timeout)
+            self._outcome = await self._wait(await self._until_usable())
         except MessageTimeout as exc:
             if not self._optional:
                 self._report(exc)
                 raise
         except ConnectionClosed as exc:
-            if not connection.closed_by_user:  # else it is as if the wait had been cancelled
+            # A wait that this side ended is as if it had been cancelled.
+            if closed_before or not connection.closed_by_user:
                 self._report(exc)
             raise
 
-    async def _until_ready(self) -> None:
+    async def _until_usable(self) -> float | None:
+        """
+        Wait while the connection is being made again, or the server reads so slowly that another request would pile up
+        in memory; gives what this leaves of the timeout.
+
+        The time of a reconnect is no reply time. That of a slow reader is: the request is under way from the first.
+        """
+        if self._usable:
+            return self._timeout
+        connection = self._connection
+        began = perf_counter()
         try:
             async with asyncio.timeout(self._timeout):
-                await self._connection.until_ready()
+                while not self._usable:
+                    if connection.ready:
+                        await connection.drained()
+                    else:
+                        lost = perf_counter()
+                        await connection.until_ready()
+                        self._started += perf_counter() - lost
         except TimeoutError:
             raise MessageTimeout() from None
+        return None if self._timeout is None else self._timeout - (perf_counter() - began)
+
+    @property
+    def _usable(self) -> bool:
+        connection = self._connection
+        return connection.ready and (self._payload is None or not connection.writing_paused)
 
     async def _wait(self, timeout: float | None) -> Received:
         connection = self._connection

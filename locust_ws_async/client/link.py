@@ -376,6 +376,24 @@ class Link:
             if not waiter.done():
                 waiter.set_result(None)
 
+    @property
+    def writing_paused(self) -> bool:
+        """Whether the write buffer is over its limit, because the server reads too slowly."""
+        return self._drainers is not None
+
+    async def drained(self) -> None:
+        """Wait until the write buffer gets under its limit, or the connection ends."""
+        if self._drainers is None:
+            return
+        waiter = self._create_future()
+        self._drainers.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if self._drainers is not None and waiter in self._drainers:
+                self._drainers.remove(waiter)
+            raise
+
     def _ended_normally(self, ending: Ending) -> bool:
         rcvd, sent = ending.rcvd, ending.sent
         if self.closed_by_user:

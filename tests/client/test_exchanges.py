@@ -293,6 +293,92 @@ def test_a_request_that_this_side_ends_is_not_reported(bench: Bench) -> None:
     assert bench.types() == ["WS CONNECT", "WS SESSION"]
 
 
+# A server that reads slowly
+
+
+def test_requests_wait_for_a_server_that_reads_slowly(bench: Bench) -> None:
+    """They are not piled up in memory, and each gets its reply; what it waited is in its time."""
+
+    async def main() -> None:
+        reads = asyncio.Event()
+
+        async def answer(connection: ServerConnection) -> None:
+            await reads.wait()
+            async for message in connection:
+                await connection.send(json.dumps({"id": json.loads(message)["id"]}))
+
+        async with serve(answer, "127.0.0.1", 0, max_size=None, max_queue=1, compression=None) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            async with bench.client().connect(f"ws://127.0.0.1:{port}/") as connection, asyncio.TaskGroup() as group:
+
+                async def ask(number: int) -> None:
+                    reply = await connection.request({"id": number, "padding": "x" * 1_000_000}, match=BY_ID)
+                    assert json.loads(reply) == {"id": number}
+
+                for number in range(40):
+                    group.create_task(ask(number))
+                await eventually(lambda: connection.writing_paused)
+                await asyncio.sleep(0.1)
+                assert 0 < connection.stats.texts_sent < 40
+                reads.set()
+
+    run(main())
+    times = [row.time for row in bench.rows if row.type == "WS REQUEST"]
+    assert len(times) == 40 and all(time is not None and time >= 90 for time in times)
+    assert not bench.failures()
+
+
+def test_a_request_that_waits_to_be_sent_times_out(bench: Bench) -> None:
+    async def main() -> None:
+        async with bench.client().connect("/stalled", close_timeout=0.05) as connection:
+            payload = bytes(1_000_000)
+            requests = [connection.request(payload, timeout=0.1) for _ in range(40)]
+            results = await asyncio.gather(*requests, return_exceptions=True)
+            assert {type(result) for result in results} == {MessageTimeout}
+            assert 0 < connection.stats.binaries_sent < 40
+            sent = connection.stats.binaries_sent
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await connection.request(payload)
+            assert connection.stats.binaries_sent == sent  # nothing was written after all
+
+    run(main())
+    rows = [row for row in bench.rows if row.type == "WS REQUEST"]
+    assert len(rows) == 40 and all(row.time is not None and row.time >= 90 for row in rows)
+
+
+def test_a_request_that_waits_to_be_sent_fails_with_the_connection(bench: Bench) -> None:
+    async def main() -> None:
+        connection = await bench.client().connect("/stalled")
+
+        async def ask() -> None:
+            with pytest.raises(ConnectionClosedError):
+                await connection.request(bytes(1_000_000))
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(40):
+                group.create_task(ask())
+            await eventually(lambda: connection.writing_paused)
+            connection.wire.transport.abort()
+
+    run(main())
+    rows = [row for row in bench.rows if row.type == "WS REQUEST"]
+    assert len(rows) == 40 and all(row.error for row in rows)
+
+
+def test_a_request_that_waits_to_be_sent_is_not_reported_when_this_side_closes(bench: Bench) -> None:
+    async def main() -> None:
+        connection = await bench.client().connect("/stalled", close_timeout=0.05)
+        asks = [asyncio.ensure_future(connection.request(bytes(1_000_000))) for _ in range(40)]
+        await eventually(lambda: connection.writing_paused)
+        await connection.close()
+        for result in await asyncio.gather(*asks, return_exceptions=True):
+            assert isinstance(result, ConnectionClosedError)
+
+    run(main())
+    assert bench.types() == ["WS CONNECT", "WS SESSION"]
+
+
 def test_json_field_finds_nested_and_differently_named_fields(bench: Bench) -> None:
     async def main() -> None:
         async def answer(connection: ServerConnection) -> None:
