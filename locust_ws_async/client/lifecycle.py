@@ -7,9 +7,9 @@ The life of a connection, as one table.
         v                        v   connected             v
       CLOSED                    WAITING ── retry ──> RECONNECTING ── failed ──> WAITING ...
 
-A connection that does not reconnect, or has no attempt left, gets ``ended`` or ``exhausted`` where the other gets
-``lost`` or ``failed``, and that leads to CLOSED. While it is RESTORING, ``on_connected`` logs in and subscribes; other
-tasks wait. Without an ``on_connected`` that takes no time at all.
+A connection that does not reconnect gets ``ended`` where the other gets ``lost``; one that has no attempt left gets
+``exhausted`` where the other gets ``retry``; both lead to CLOSED. While it is RESTORING, ``on_connected`` logs in
+and subscribes; other tasks wait. Without an ``on_connected`` that takes no time at all.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Event(Enum):
     FAILED = auto()
     """An attempt failed; another will follow, unless it was the first."""
     EXHAUSTED = auto()
-    """An attempt failed, and it was the last."""
+    """The attempt that failed was the last."""
     CLOSE = auto()
     """``close()`` was called."""
 
@@ -84,7 +84,6 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.WAITING, Event.CLOSE): Phase.CLOSED,
     (Phase.RECONNECTING, Event.CONNECTED): Phase.RESTORING,
     (Phase.RECONNECTING, Event.FAILED): Phase.WAITING,
-    (Phase.RECONNECTING, Event.EXHAUSTED): Phase.CLOSED,
     (Phase.RECONNECTING, Event.CLOSE): Phase.CLOSED,
 }
 

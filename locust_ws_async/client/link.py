@@ -208,6 +208,8 @@ class Link:
         if self._is(Phase.RESTORING):
             self._restored()
         elif not self.closed_by_user:
+            while self._is(Phase.ENDING, Phase.CLOSING):
+                await self._phase_change()
             raise self.closed_error()  # it was lost meanwhile
 
     def _restored(self) -> None:
