@@ -86,7 +86,7 @@ class ProxyError(ConnectError):
 
 
 class TLSError(ConnectError):
-    """The TLS handshake failed. ``__cause__`` is the :class:`ssl.SSLError`."""
+    """The TLS handshake failed. ``__cause__`` is the :class:`ssl.SSLError`, or the loss of the connection."""
 
 
 class ConnectTimeout(ConnectError, TimeoutError):

@@ -19,7 +19,7 @@ import asyncio, sys
 from gevent.monkey import get_original
 from locust_ws_async.bridge import LoopHost
 from locust_ws_async.client import WebSocketClient
-from locust_ws_async.exceptions import ConnectTimeout, ProxyError
+from locust_ws_async.exceptions import ConnectTimeout, HandshakeError, ProxyError, TLSError
 from tests.client.helpers import tcp_server, until_eof
 from tests.client.proxies import Proxy
 
@@ -53,6 +53,15 @@ async def main():
                 except ConnectTimeout:
                     continue
                 raise AssertionError(options)
+    async def end(reader, writer):
+        await reader.read(1)
+    async with tcp_server(end) as ending:
+        for scheme, kind in (("ws", HandshakeError), ("wss", TLSError)):
+            try:
+                await echo(ending.replace("ws", scheme))
+            except kind:
+                continue
+            raise AssertionError(scheme)
 
 host = LoopHost()
 try:

@@ -220,7 +220,8 @@ class GreenletEventLoop(SelectorEventLoop):
             return kill if kill is not None or None in parts else parts[0]
         if isinstance(exc, Exception):
             return exc if isinstance(exc, self._carried) else None
-        return None if isinstance(exc, asyncio.CancelledError) else exc
+        # (What a context of the exception handler holds may be no exception at all: aiofastnet puts a class there.)
+        return exc if isinstance(exc, BaseException) and not isinstance(exc, asyncio.CancelledError) else None
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         exc = self.to_carry(context.get("exception"))

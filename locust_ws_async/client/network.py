@@ -17,6 +17,10 @@ __all__ = ["SocketFactory", "connect_error", "connect_socket", "connect_unix_soc
 
 _NO_PORT = (errno.EADDRNOTAVAIL, errno.EADDRINUSE)  # of connect(), and of bind(): all local ports are taken
 
+# What OpenSSL makes of an answer that is not TLS, by its version. (An alert would be TLS.)
+_NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"})
+_NO_TLS = " (does it speak TLS on this port? if not, connect to ws://)"
+
 SocketFactory = Callable[[int, int, int], socket.socket]
 """Makes a socket from (family, type, protocol)."""
 
@@ -99,8 +103,8 @@ async def _addresses(loop: asyncio.AbstractEventLoop, host: str, port: int, phas
         raise socket.gaierror(socket.EAI_NONAME, "not a host name") from exc
 
 
-def connect_error(exc: OSError) -> ConnectError:
-    """Our error for what the operating system or TLS said, with a text that holds no address."""
+def connect_error(exc: OSError, phase: str | None = None) -> ConnectError:
+    """Our error for what the operating system or TLS said in this phase, with a text that holds no address."""
     if isinstance(exc, ConnectError):
         return exc
     if isinstance(exc, ConnectionRefusedError):
@@ -113,7 +117,10 @@ def connect_error(exc: OSError) -> ConnectError:
         return TLSError(f"TLS certificate not accepted: {exc.verify_message.partition(',')[0].lower()}")
     if isinstance(exc, ssl.SSLError):
         # OpenSSL's own word for it, without the source line that its str() carries.
-        return TLSError(f"TLS handshake failed: {exc.reason or 'connection closed'}")
+        reason = exc.reason or "connection closed"
+        return TLSError(f"TLS handshake failed: {reason}{_NO_TLS if reason in _NOT_TLS else ''}")
+    if phase == "tls" and isinstance(exc, ConnectionError):
+        return TLSError(f"TLS handshake failed: the server closed the connection{_NO_TLS}")
     if exc.errno in _NO_PORT:
         return ConnectError("no local port is free: let connections come from more addresses, with local_address")
     return ConnectError(os.strerror(exc.errno) if exc.errno else "the connection was lost while it was opened")

@@ -41,7 +41,7 @@ async def open_wire(
         async with timeout:
             await _follow(engine, url, options, sink, phases, new_socket, session)
     except OSError as exc:
-        error = ConnectTimeout(phases.waiting_for) if timeout.expired() else connect_error(exc)
+        error = ConnectTimeout(phases.waiting_for) if timeout.expired() else connect_error(exc, phases.current)
         if error is exc:
             raise
         raise error from exc

@@ -49,6 +49,11 @@ class ConnectPhases:
         self._since = now
 
     @property
+    def current(self) -> str | None:
+        """The name of the phase that the connect is in; None when it is done."""
+        return self._current
+
+    @property
     def waiting_for(self) -> str:
         """What the connect is waiting for now, for a timeout's text."""
         return _WAITING_FOR.get(self._current or "", "the connection")

@@ -108,7 +108,10 @@ def test_a_status_that_python_does_not_know(bench: Bench) -> None:
     run(main())
 
 
-NO_ANSWER = "no WebSocket server answered the handshake: the connection was closed, or the answer was not HTTP"
+NO_ANSWER = (
+    "no WebSocket server answered the handshake: the connection was closed, or the answer was not HTTP "
+    "(is it the right port, and does the server want wss:// or ws://?)"
+)
 
 
 def test_a_server_that_does_not_speak_http(bench: Bench) -> None:
@@ -425,7 +428,7 @@ def test_nothing_is_printed(engine: str) -> None:
 import asyncio
 from locust_ws_async.client import WebSocketClient
 from locust_ws_async.exceptions import WebSocketError
-from tests.client.helpers import frame, raw_server, until_eof
+from tests.client.helpers import frame, raw_server, tcp_server, until_eof
 
 async def main():
     for bad in (frame(3), frame(1, b"\\xff"), frame(8, b"\\x00"), frame(1, b"x" * 200), b"\\x81"):
@@ -439,9 +442,18 @@ async def main():
                     await connection.recv()
             except WebSocketError as exc:
                 print(repr(exc))
+    async def end(reader, writer):
+        await reader.read(1)
+    async with tcp_server(end) as url:
+        for scheme in ("ws", "wss"):
+            try:
+                await client.connect(url.replace("ws", scheme))
+            except WebSocketError as exc:
+                print(repr(exc))
 
 asyncio.run(main())
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert result.stderr == ""
     assert result.stdout.count("ConnectionClosedError") == 5
+    assert result.stdout.count("HandshakeError") == result.stdout.count("TLSError") == 1

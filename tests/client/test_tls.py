@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 import trustme
+from aiohttp import web
 from websockets.asyncio.server import ServerConnection, serve
 
 from locust_ws_async.client import ConnectOptions
@@ -178,26 +180,70 @@ def test_wrong_settings(authority: Authority, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind", "text"),
+    ("answer", "text"),
     [
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", TLSError, "TLS handshake failed: WRONG_VERSION_NUMBER"),
-        (b"", ConnectError, "the connection was lost while it was opened"),
+        (
+            b"HTTP/1.1 400 Bad Request\r\n\r\n",
+            "TLS handshake failed: WRONG_VERSION_NUMBER (does it speak TLS on this port? if not, connect to ws://)",
+        ),
+        (
+            b"",
+            "TLS handshake failed: the server closed the connection (does it speak TLS on this port? if not, connect to ws://)",
+        ),
     ],
 )
-def test_tls_that_ends_early(bench: Bench, answer: bytes, kind: type[ConnectError], text: str) -> None:
+def test_tls_that_ends_early(bench: Bench, answer: bytes, text: str) -> None:
     async def main() -> None:
         async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.read(100)
             writer.write(answer)
 
-        if bench.engine == "picows":  # which tells the loop about a reset in TLS, as if nobody would raise it
-            asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
         async with tcp_server(script) as url:
-            with pytest.raises(kind) as caught:
+            with pytest.raises(TLSError) as caught:
                 await bench.client().connect(url.replace("ws", "wss", 1))
-        assert type(caught.value) is kind and str(caught.value) == text
+        assert str(caught.value) == text
 
     run(main())
+    assert bench.types() == ["WS CONNECT"] and bench.rows[0].error is not None
+
+
+@contextlib.asynccontextmanager
+async def websockets_server(context: ssl.SSLContext | None) -> AsyncIterator[str]:
+    async with serve(ServerConnection.wait_closed, "127.0.0.1", 0, ssl=context) as server:
+        yield f"127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+
+
+@contextlib.asynccontextmanager
+async def aiohttp_server(context: ssl.SSLContext | None) -> AsyncIterator[str]:
+    runner = web.AppRunner(web.Application())
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    yield f"127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+NewServer = Callable[[ssl.SSLContext | None], contextlib.AbstractAsyncContextManager[str]]
+
+
+@pytest.mark.parametrize("new_server", [websockets_server, aiohttp_server])
+@pytest.mark.parametrize(
+    ("scheme", "kind", "hint"),
+    [
+        ("wss", TLSError, "(does it speak TLS on this port? if not, connect to ws://)"),
+        ("ws", HandshakeError, "(is it the right port, and does the server want wss:// or ws://?)"),
+    ],
+)
+def test_the_wrong_scheme(
+    bench: Bench, authority: Authority, new_server: NewServer, scheme: str, kind: type[ConnectError], hint: str
+) -> None:
+    async def main() -> None:
+        async with new_server(authority.server if scheme == "ws" else None) as address:
+            with pytest.raises(kind) as caught:
+                await bench.client().connect(f"{scheme}://{address}/")
+        assert type(caught.value) is kind and str(caught.value).endswith(hint)
+
+    run(main())
+    assert bench.types() == ["WS CONNECT"] and bench.rows[0].error is not None
 
 
 def test_redirects_between_schemes(bench: Bench, authority: Authority) -> None:

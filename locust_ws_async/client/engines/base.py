@@ -48,7 +48,10 @@ __all__ = [
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 
 # What HandshakeError says, the same on every engine.
-NO_ANSWER = "no WebSocket server answered the handshake: the connection was closed, or the answer was not HTTP"
+NO_ANSWER = (
+    "no WebSocket server answered the handshake: the connection was closed, or the answer was not HTTP "
+    "(is it the right port, and does the server want wss:// or ws://?)"
+)
 NOT_OFFERED = "the server chose a subprotocol or an extension that was not offered"
 TOO_LONG = "the answer to the handshake is too long"
 

@@ -64,6 +64,26 @@ class _DebugOnly(logging.LoggerAdapter[logging.Logger]):
         return msg, kwargs
 
 
+class _QuietHandshakes:
+    """
+    The loop's exception handler, without what ``open_wire`` raises anyway.
+
+    When a connection is lost in the TLS handshake, aiofastnet tells the loop of it as well, and gives it the class of
+    the exception where asyncio expects an exception: to log that is an error in turn.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._next = loop.get_exception_handler() or _default_exception_handler
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if context.get("exception") is not ConnectionResetError:
+            self._next(loop, context)
+
+
+def _default_exception_handler(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    loop.default_exception_handler(context)
+
+
 # One for all connections: of a plain Logger, picows would make a child for each.
 _logger = _DebugOnly(logging.getLogger("locust_ws_async.picows"), {})
 
@@ -102,6 +122,9 @@ async def open_wire(target: Target, sock: socket.socket, options: ConnectOptions
     tls: dict[str, Any] = {}
     if target.ssl is not None:
         tls = {"ssl_shutdown_timeout": options.close_timeout, "server_hostname": target.server_hostname}
+        loop = asyncio.get_running_loop()
+        if not isinstance(loop.get_exception_handler(), _QuietHandshakes):
+            loop.set_exception_handler(_QuietHandshakes(loop))
     try:
         _, listener = await picows.ws_connect(
             new_listener,
