@@ -1,10 +1,10 @@
 """``async def`` in Locust's task sets.
 
-Locust calls tasks, ``on_start`` and ``on_stop`` synchronously and never awaits them (locust/user/task.py:398-408). The
-task sets themselves need no change: a task set that runs inside an ``AsyncUser`` is *adopted*, which replaces four of
-its methods on the instance. What they replace is still called, with a plain function in place of the coroutine
-function, so that every kind of task set works, nested ones included: ``TaskSet``, ``SequentialTaskSet``,
-``MarkovTaskSet`` and those of plugins.
+Locust calls tasks, ``on_start``, ``on_stop`` and ``wait_time`` synchronously and never awaits them
+(locust/user/task.py:398-408). The task sets themselves need no change: a task set that runs inside an ``AsyncUser`` is
+*adopted*, which replaces four of its methods on the instance. What they replace is still called, with a plain function
+in place of the coroutine function, so that every kind of task set works, nested ones included: ``TaskSet``,
+``SequentialTaskSet``, ``MarkovTaskSet`` and those of plugins.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from .bridge import LoopHost
 from .exceptions import WebSocketError
 
 __all__: list[str] = []
+
+_HOOKS = ("on_start", "on_stop", "wait_time")
 
 
 def adopt(taskset: TaskSet) -> TaskSet:
@@ -61,27 +63,27 @@ def _run(host: LoopHost, coro: Coroutine[Any, Any, Any]) -> Any:
 
 def refuse_unawaited(user_class: type[User]) -> None:
     """Raise ``TypeError`` for a user class that cannot await its ``async def`` tasks: they would silently never run."""
-    for holder, function in _functions(user_class):
+    for name, function in _functions(user_class):
         if inspect.iscoroutinefunction(function):
             raise TypeError(
-                f"{holder.__name__}.{function.__name__} is an async def, and {user_class.__name__} cannot await it, so "
-                f"that it would never run: let {user_class.__name__} inherit from locust_ws_async.AsyncUser or "
-                f"AsyncWebSocketUser (also together with HttpUser)"
+                f"{name} is an async def, and {user_class.__name__} cannot await it, so that it would never run: let "
+                f"{user_class.__name__} inherit from locust_ws_async.AsyncUser or AsyncWebSocketUser (also together "
+                f"with HttpUser)"
             )
 
 
 def refuse_generators(user_class: type[User]) -> None:
     """Raise ``TypeError`` for tasks with a ``yield``: calling them runs nothing."""
-    for holder, function in _functions(user_class):
+    for name, function in _functions(user_class):
         if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
             raise TypeError(
-                f"{holder.__name__}.{function.__name__} is a generator because of its yield: as a task it would never "
-                f"run. Remove the yield, or loop over the generator in a task"
+                f"{name} is a generator because of its yield: called by Locust it would never run. Remove the yield, "
+                f"or loop over the generator in a task"
             )
 
 
-def _functions(holder: Any) -> list[tuple[Any, Callable[..., Any]]]:
-    """The tasks and hooks of a user or task set class, with the class that holds each; nested task sets included."""
+def _functions(holder: Any) -> list[tuple[str, Any]]:
+    """What Locust calls of a user or task set class, each with its name for people; nested task sets included."""
     found = []
     pending, seen = [holder], set()
     while pending:
@@ -89,12 +91,12 @@ def _functions(holder: Any) -> list[tuple[Any, Callable[..., Any]]]:
         if holder in seen:
             continue
         seen.add(holder)
-        found += [(holder, holder.on_start), (holder, holder.on_stop)]
+        found += [(f"{holder.__name__}.{name}", getattr(holder, name)) for name in _HOOKS]
         for task in holder.tasks:
             if inspect.isclass(task):
                 pending.append(task)
             else:
-                found.append((holder, task))
+                found.append((f"{holder.__name__}.{task.__name__}", task))
     return found
 
 
@@ -147,8 +149,8 @@ def consists_of(exc: BaseException, kind: type[Exception]) -> bool:
     return isinstance(exc, kind)
 
 
-def _sleep(host: LoopHost, seconds: float) -> None:
-    """Locust's ``TaskSet._sleep``."""
+def _sleep(host: LoopHost, seconds: float | Coroutine[Any, Any, float]) -> None:
+    """Locust's ``TaskSet._sleep``, with what ``wait_time()`` has returned: a coroutine if it is an ``async def``."""
     # Raised in the background, by a request listener perhaps: it ends the current task, and there is none.
     with contextlib.suppress(RescheduleTask, RescheduleTaskImmediately):
-        host.sleep(seconds)
+        host.sleep(_run(host, seconds) if isinstance(seconds, Coroutine) else seconds)

@@ -53,12 +53,13 @@ _CONTROL_FLOW = (StopUser, StopTest, RescheduleTask, RescheduleTaskImmediately, 
 
 
 class AsyncUser(User):
-    """A Locust user whose tasks, ``on_start`` and ``on_stop`` may each be ``async def`` or plain ``def``.
+    """A Locust user whose tasks, ``on_start``, ``on_stop``, ``wait_time`` may each be ``async def`` or plain ``def``.
 
     Every user has an asyncio event loop of its own, hosted by the user's greenlet, and any asyncio code works in it.
     The loop runs while a coroutine runs, and also during ``wait_time`` and while a plain ``def`` task blocks, so that
-    background tasks and connections live on between tasks. Nested task sets are Locust's own (``TaskSet``,
-    ``SequentialTaskSet``, ``MarkovTaskSet``), and their tasks may be ``async def`` too.
+    background tasks and connections live on between tasks. ``contextvars`` are the user's own: what ``on_start`` sets,
+    its tasks see. Nested task sets are Locust's own (``TaskSet``, ``SequentialTaskSet``, ``MarkovTaskSet``), and their
+    tasks may be ``async def`` too.
 
     Inside ``async def``, call what blocks (``requests``, ``time.sleep``) with ``await asyncio.to_thread(...)``, and use
     ``await asyncio.sleep(self.wait_time())`` in place of ``self.wait()``. Without that they stall this user's loop,

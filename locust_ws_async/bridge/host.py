@@ -11,6 +11,9 @@ The rules of this file:
    to pass (`sleep`).
 4. The host alone says when the loop stops: a ``loop.stop()`` of somebody else, or one left over from a run that ended
    otherwise, is no more than a pause.
+5. contextvars are the greenlet's: what one coroutine sets, those that `run()` runs later see, and so does the plain
+   code around them. ``asyncio.Runner`` keeps one context for all its runs in the same way; the tasks that a coroutine
+   creates work in copies, as everywhere in asyncio.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from contextvars import Context, copy_context
 from typing import Any, ParamSpec, TypeVar
 
 import gevent
@@ -65,7 +69,7 @@ class LoopHost:
         except BaseException:
             coro.close()  # so that the error above is not followed by "was never awaited"
             raise
-        task: asyncio.Task[T] = loop.create_task(coro)
+        task: asyncio.Task[T] = loop.create_task(coro, context=_own_context())
         try:
             _drive(loop, task)
         except BaseException:
@@ -210,6 +214,19 @@ class LoopHost:
             loop.interrupted = None
 
 
+def _own_context() -> Context:
+    """The current greenlet's own context (rule 5)."""
+    current = greenlet.getcurrent()
+    own = current.gr_context
+    if own is None:  # nothing has been set here yet
+        own = current.gr_context = Context()
+    try:
+        own.run(int)
+    except RuntimeError:  # a Context.run() is under way, asyncio.to_thread() say, and no context is entered twice
+        return copy_context()
+    return own
+
+
 def _cancelled_once(task: asyncio.Task[Any]) -> None:
     """Take back one of two cancellations.
 
@@ -270,7 +287,8 @@ class _Server:
             except BaseException as exc:  # which gevent would print if it left the greenlet
                 if self._carried is None:
                     self._carried = exc
-                if isinstance(exc, gevent.GreenletExit):
+                # What is not carried is the loop's own: it cannot run now, and would fail again at once, for ever.
+                if isinstance(exc, gevent.GreenletExit) or self._loop.to_carry(exc) is None:
                     break
 
     def stop(self) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +43,20 @@ def test_a_coroutine_inside_of_a_blocking_function(host: LoopHost) -> None:
 
     host.run(nothing())
     host.call(function)
+    assert host.run(asyncio.sleep(0, "next")) == "next"
+
+
+def test_a_blocking_function_that_runs_the_loop_itself(host: LoopHost) -> None:
+    """Whoever comes second finds the loop running, which would not pass however often it tried again."""
+
+    def function() -> str:
+        assert host.loop is not None
+        return host.loop.run_until_complete(asyncio.sleep(0.001, "to its end"))
+
+    host.run(nothing())
+    with pytest.raises(RuntimeError, match="already running"):
+        host.call(function)
+    assert host.call(int) == 0
     assert host.run(asyncio.sleep(0, "next")) == "next"
 
 
@@ -219,6 +235,59 @@ def test_stopping_the_loop_is_the_hosts_affair(host: LoopHost) -> None:
     assert host.loop is not None
     host.loop.stop()
     assert host.run(asyncio.sleep(0.001, "went on")) == "went on"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="asyncio has no signal handlers on Windows")
+class TestSignalHandlersThatCannotBe:
+    def test_signals_that_cannot_be_caught(self) -> None:
+        loop = GreenletEventLoop()
+        try:
+            with pytest.raises(RuntimeError, match=f"signal {signal.SIGKILL:d} cannot be caught"):
+                loop.add_signal_handler(signal.SIGKILL, print)
+            assert not loop.remove_signal_handler(signal.SIGKILL)
+            with pytest.raises(ValueError, match="invalid signal number"):
+                loop.add_signal_handler(1000, print)
+            with pytest.raises(TypeError, match="int"):
+                loop.add_signal_handler("SIGINT", print)  # type: ignore[arg-type] # that is the mistake
+        finally:
+            loop.close()
+
+    def test_coroutines(self) -> None:
+        loop = GreenletEventLoop()
+        coro = nothing()
+        try:
+            for callback in (nothing, coro):
+                with pytest.raises(TypeError, match="coroutines cannot be used"):
+                    loop.add_signal_handler(signal.SIGUSR1, callback)  # type: ignore[arg-type] # that is the mistake
+            assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+        finally:
+            coro.close()
+            loop.close()
+
+    def test_a_closed_loop(self) -> None:
+        loop = GreenletEventLoop()
+        loop.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            loop.add_signal_handler(signal.SIGUSR1, print)
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+
+    def test_not_in_the_main_thread(self) -> None:
+        errors: list[BaseException] = []
+
+        def thread() -> None:
+            loop = GreenletEventLoop()
+            try:
+                loop.add_signal_handler(signal.SIGUSR1, print)
+            except RuntimeError as exc:
+                errors.append(exc)
+            errors.extend([] if not loop.remove_signal_handler(signal.SIGUSR1) else [AssertionError("kept")])
+            loop.close()
+            gevent.get_hub().destroy()
+
+        until(native_thread(thread))
+        [error] = errors
+        assert "main thread" in str(error)
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
 
 
 def test_a_loop_that_nobody_closes_is_reported() -> None:

@@ -218,6 +218,37 @@ def test_names_are_resolved_without_stopping_the_loop(host: LoopHost) -> None:
     host.run(main())
 
 
+def test_a_slow_name_server_stops_nobody(host: LoopHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, answer = Event(), Event()
+
+    class SlowResolver:
+        """A resolver for gevent, as one may be set."""
+
+        def getaddrinfo(self, *question: Any, **hints: Any) -> list[Any]:
+            asked.set()
+            assert answer.wait(20)
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 80))]
+
+        def getnameinfo(self, *question: Any) -> tuple[str, str]:
+            asked.set()
+            assert answer.wait(20)
+            return ("name.example", "http")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        for question in (loop.getaddrinfo("name.example", 80), loop.getnameinfo(("192.0.2.1", 80))):
+            asked.clear()
+            answer.clear()
+            asking = asyncio.ensure_future(question)
+            while not asked.is_set():
+                await asyncio.sleep(0)
+            answer.set()
+            assert "192.0.2.1" in str(await asking) or "name.example" in str(await asking)
+
+    monkeypatch.setattr(gevent.get_hub(), "resolver", SlowResolver())
+    host.run(main())
+
+
 # Into the loop
 
 

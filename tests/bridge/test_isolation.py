@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import random
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -26,6 +28,16 @@ from locust_ws_async.bridge import LoopHost
 from .helpers import hosting, native_thread, result, spawn, together, until
 
 user: ContextVar[int] = ContextVar("user", default=-1)
+
+
+@contextlib.contextmanager
+def restored(variable: ContextVar[Any]) -> Iterator[None]:
+    """Give the variable its value back: tests share the context of their greenlet."""
+    value = variable.get()
+    try:
+        yield
+    finally:
+        variable.set(value)
 
 
 class Blocking:
@@ -302,9 +314,107 @@ def test_contextvars_of_a_task_survive_blocking(host: LoopHost) -> None:
         assert user.get() == 99
         return numbers
 
-    before = user.get()
-    assert host.run(main()) == list(range(10))
-    assert user.get() == before
+    with restored(user):
+        assert host.run(main()) == list(range(10))
+
+
+async def set_user(number: int) -> Any:
+    await asyncio.sleep(0)
+    return user.set(number)
+
+
+async def get_user() -> int:
+    await asyncio.sleep(0)
+    return user.get()
+
+
+def test_contextvars_go_on_from_run_to_run_and_through_plain_code() -> None:
+    """As with asyncio.Runner; and each greenlet has its own."""
+
+    async def reset(token: Any) -> None:
+        user.reset(token)
+
+    def plain(number: int) -> int:
+        before = user.get()
+        user.set(number)
+        gevent.sleep(0.001)  # now another greenlet serves the loop
+        return before
+
+    def users_greenlet(number: int) -> None:
+        with hosting() as own:
+            token = own.run(set_user(number))
+            for _ in range(3):
+                gevent.sleep(0.001)
+                assert user.get() == own.run(get_user()) == own.call(user.get) == number
+            assert own.call(plain, number + 1) == number
+            assert user.get() == own.run(get_user()) == number + 1
+            own.run(reset(token))  # which works in the context of set() only
+            assert user.get() == own.run(get_user()) == -1
+
+    with restored(user):
+        user.set(-1)
+        together(*(lambda n=n: users_greenlet(n) for n in range(0, 100, 10)))
+
+
+def test_contextvars_of_background_tasks_are_copies(host: LoopHost) -> None:
+    async def background() -> list[int]:
+        before = user.get()
+        user.set(3)
+        while user_of_the_host() == 1:
+            await asyncio.sleep(0.001)
+        return [before, user.get()]
+
+    async def start() -> asyncio.Task[list[int]]:
+        user.set(1)
+        return asyncio.create_task(background())
+
+    async def end(task: asyncio.Task[list[int]]) -> list[int]:
+        return await task
+
+    def user_of_the_host() -> int:
+        context = here.gr_context
+        assert context is not None
+        return context[user]
+
+    here = greenlet.getcurrent()
+    with restored(user):
+        task = host.run(start())
+        host.sleep(0.002)
+        assert host.run(get_user()) == user.get() == 1
+        host.call(user.set, 2)
+        assert host.run(end(task)) == [1, 3]
+        assert user.get() == 2
+
+
+def test_contextvars_in_a_greenlet_that_had_none() -> None:
+    def bare() -> None:
+        assert greenlet.getcurrent().gr_context is None
+        with hosting() as own:
+            own.run(set_user(5))
+            seen.append((own.run(get_user()), user.get()))
+
+    seen: list[tuple[int, int]] = []
+    started = greenlet.greenlet(bare, gevent.get_hub())
+    gevent.get_hub().loop.run_callback(started.switch)
+    until(lambda: started.dead)
+    assert seen == [(5, 5)]
+
+
+def test_a_host_where_a_context_is_entered() -> None:
+    """No context can be entered twice: the coroutine works in a copy, as it would in asyncio.create_task()."""
+
+    async def main() -> int:
+        await asyncio.sleep(0)
+        number = user.get()
+        user.set(number + 1)
+        return number
+
+    def entered() -> None:
+        user.set(7)
+        with hosting() as own:
+            assert [own.run(main()), own.run(main())] == [7, 7]
+
+    contextvars.copy_context().run(entered)
 
 
 def test_asynchronous_generators_end_in_the_loop_that_began_them() -> None:
@@ -345,6 +455,46 @@ def test_asynchronous_generators_end_in_the_loop_that_began_them() -> None:
     assert all(began is end for began, end in ended)
     assert len({began for began, _ in ended}) == 20
     assert sys.get_asyncgen_hooks() == (None, None)
+
+
+def test_a_loop_that_a_descriptor_wakes_gets_its_hooks_back() -> None:
+    """Though other loops have begun and ended meanwhile."""
+    here, there = socketpair()
+    ended: list[Any] = []
+
+    async def number() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            await asyncio.sleep(0)
+            ended.append(asyncio.get_running_loop())
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        reader, writer = await asyncio.open_connection(sock=here)
+        for turn in range(3):
+            for _ in range(2):  # before the second the timer is armed already: the loop takes its short cut
+                await asyncio.wait_for(reader.readline(), 20)
+            dropped = number()
+            await anext(dropped)
+            del dropped
+            await asyncio.sleep(0.001)
+            assert ended == [loop] * (turn + 1)
+        writer.close()
+
+    def user() -> None:
+        with hosting() as host:
+            host.run(main())
+
+    def others() -> None:
+        for _ in range(6):
+            with hosting() as host:
+                host.run(asyncio.sleep(0.005))
+            there.sendall(b"line\n")
+            gevent.sleep(0.005)
+
+    together(user, others)
+    there.close()
 
 
 class Tracer:

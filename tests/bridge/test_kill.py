@@ -228,6 +228,31 @@ def test_who_swallows_the_kill_does_not_save_the_user(rude_place: str) -> None:
     assert GreenletExit in victim.events
 
 
+def test_who_swallows_the_kill_is_cancelled_when_its_time_is_up() -> None:
+    seen: list[str] = []
+
+    async def main() -> None:
+        try:
+            gevent.getcurrent().kill(block=False)
+            gevent.sleep(FOREVER)
+        except BaseException:
+            seen.append("swallowed")
+        try:
+            await asyncio.sleep(FOREVER)
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+
+    def user() -> None:
+        with hosting(cancel_timeout=0.01) as host:
+            with pytest.raises(GreenletExit):
+                host.run(main())
+            host.run(asyncio.sleep(0.001))  # as an async on_stop
+            assert seen == ["swallowed", "cancelled"]
+
+    result(spawn(user))
+
+
 def test_background_tasks_live_until_the_host_is_closed() -> None:
     seen = []
 
@@ -520,6 +545,20 @@ def test_control_flow_that_comes_together_with_the_end_of_the_run_is_raised_once
             with pytest.raises(StopUser):
                 host.run(main())
                 host.sleep(0)
+            assert host.run(asyncio.sleep(0.001, "next")) == "next"
+
+
+def test_control_flow_that_comes_behind_the_end_of_the_run_is_raised_once() -> None:
+    async def main() -> None:
+        this = asyncio.current_task()
+        assert this is not None
+        this.add_done_callback(raise_stop_user)
+
+    with hosting(carried=(StopUser,)) as host:
+        for _ in range(3):
+            with pytest.raises(StopUser) as raised:
+                host.run(main())
+            assert raised.value.__context__ is None
             assert host.run(asyncio.sleep(0.001, "next")) == "next"
 
 

@@ -108,6 +108,24 @@ def test_readiness_that_comes_while_the_greenlet_blocks_is_remembered_without_sp
     host.run(main())
 
 
+def test_what_comes_after_remembered_readiness_is_noticed_too(host: LoopHost, pair: Any) -> None:
+    here, there = pair
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        received: asyncio.Queue[bytes] = asyncio.Queue()
+        loop.add_reader(here, lambda: received.put_nowait(here.recv(10)))
+        for _ in range(3):
+            there.send(b"blocked")
+            gevent.sleep(0.005)
+            assert await asyncio.wait_for(received.get(), 20) == b"blocked"
+            loop.call_later(0.001, there.send, b"parked")
+            assert await asyncio.wait_for(received.get(), 20) == b"parked"
+        loop.remove_reader(here)
+
+    host.run(main())
+
+
 @pytest.mark.parametrize("change", ["remove", "replace", "add a writer"])
 def test_a_change_of_mind_while_readiness_is_remembered(change: str, host: LoopHost, pair: Any) -> None:
     here, there = pair

@@ -92,6 +92,86 @@ def test_hooks_of_either_kind(run: Run, server: Server) -> None:
     assert server.counts()["closes"] == {"1000": 1}
 
 
+def test_what_on_start_sets_in_a_contextvar_the_users_tasks_see(run: Run) -> None:
+    """And whatever else runs for the user, plain or not; but no other user."""
+    result = run(
+        """
+        from contextvars import ContextVar
+
+        account = ContextVar("account", default=None)
+        quit_when_done()
+
+        class Base(AsyncWebSocketUser):
+            abstract = True
+
+            def note(self, where):
+                note(type(self).__name__, where, account.get())
+
+            @task
+            class Steps(SequentialTaskSet):
+                @task
+                async def first(self):
+                    self.user.note("task")
+                    self.user.background = asyncio.create_task(self.later())
+
+                async def later(self):
+                    account.set("background")
+                    await asyncio.sleep(0.05)
+
+                @task
+                def second(self):
+                    time.sleep(0.01)
+                    self.user.note("plain task")
+                    account.set("plain task")
+
+                @task
+                async def third(self):
+                    self.user.note("after plain task")
+                    async with self.user.ws.connect("/echo"):
+                        pass
+                    await self.user.background
+                    await asyncio.to_thread(self.user.note, "thread")
+                    raise StopUser
+
+            def wait_time(self):
+                self.note("wait")
+                return 0.01
+
+            async def on_stop(self):
+                account.reset(self.token)  # in another context that were an error
+                self.note("reset")
+
+        class Async(Base):
+            async def on_start(self):
+                await asyncio.sleep(0)
+                self.token = account.set("async")
+
+        class Plain(Base):
+            def on_start(self):
+                self.token = account.set("plain")
+
+        @events.request.add_listener
+        def request(request_type, context, **_):
+            if request_type == "WS CONNECT":
+                note("listener", account.get())
+        """,
+        "-u",
+        "2",
+    )
+    assert (result.code, result.complaints) == (0, "")
+    for user, value in (("Async", "async"), ("Plain", "plain")):
+        assert result.noted(user) == [
+            ["task", value],
+            ["wait", value],
+            ["plain task", value],
+            ["wait", "plain task"],
+            ["after plain task", "plain task"],
+            ["thread", "plain task"],
+            ["reset", None],
+        ]
+    assert result.noted("listener") == ["plain task"] * 2
+
+
 def test_a_user_whose_hooks_fail_closes_its_connections(run: Run, server: Server) -> None:
     """Locust ends a user whose on_start fails, without on_stop."""
     result = run(

@@ -94,7 +94,32 @@ def test_classes_whose_tasks_would_never_run_are_refused(run: Run) -> None:
                     async def work(self):
                         yield
 
-        for make in (plain_user, http_user, nested, abstract_first, runs_by_itself, hooks, generator, async_generator):
+        def wait_time():
+            async def pause(user):
+                return 1
+
+            class Pausing(User):
+                wait_time = pause
+
+        def wait_time_of_a_task_set():
+            class Pausing(AsyncUser):
+                @task
+                class Deeper(TaskSet):
+                    async def wait_time(self):
+                        yield 1
+
+        for make in (
+            plain_user,
+            http_user,
+            nested,
+            abstract_first,
+            runs_by_itself,
+            hooks,
+            generator,
+            async_generator,
+            wait_time,
+            wait_time_of_a_task_set,
+        ):
             attempt(make.__name__, make)
 
         class Accepted(AsyncUser):
@@ -115,12 +140,14 @@ def test_classes_whose_tasks_would_never_run_are_refused(run: Run) -> None:
         ("http_user", "MyHttpUser.on_start", "MyHttpUser"),
         ("nested", "Deeper.deep", "Nesting"),
         ("abstract_first", "Plain.work", "Plain"),
+        ("wait_time", "Pausing.wait_time", "Pausing"),
     ):
         assert f"{holder} is an async def, and {user} cannot await it" in refused[what]
         assert f"let {user} {inherit}" in refused[what]
     assert refused["runs_by_itself"] is refused["hooks"] is None
     assert "Generating.work is a generator because of its yield" in refused["generator"]
     assert "Deeper.work is a generator because of its yield" in refused["async_generator"]
+    assert "Deeper.wait_time is a generator because of its yield" in refused["wait_time_of_a_task_set"]
     assert result.notes[-1] == ["json", ["Nested"], "locustfile.Accepted"]
 
 

@@ -74,6 +74,106 @@ def test_users_that_wait_or_block_answer_pings(run: Run, server: Server) -> None
     assert counts["closes"]["1000"] == 16
 
 
+def test_wait_time_may_be_async(run: Run, server: Server) -> None:
+    """It is awaited in the user's loop, and a stop finds it there as it finds a task."""
+    result = run(
+        """
+        class Base(AsyncWebSocketUser):
+            abstract = True
+
+            async def on_start(self):
+                self.connection = await self.ws.connect("/echo")
+
+            def note(self, *values):
+                note(type(self).__name__, *values)
+
+            async def on_stop(self):
+                self.note("stops")
+
+        class OfTheUser(Base):
+            runs = 0
+
+            async def wait_time(self):
+                await self.connection.send("0.2")
+                self.ended = time.monotonic()
+                return float(await self.connection.recv())
+
+            @task
+            async def work(self):
+                self.runs += 1
+                if self.runs == 3:
+                    self.note("waited", time.monotonic() - self.ended > 0.19)
+                    raise StopUser
+
+        class OfTheTaskSet(Base):
+            wait_time = constant(1000)
+
+            @task
+            class Steps(SequentialTaskSet):
+                async def wait_time(self):
+                    await asyncio.sleep(0)
+                    return await asyncio.to_thread(lambda: 0.01)
+
+                @task
+                def plain(self):
+                    self.user.note("plain")
+
+                @task
+                async def works(self):
+                    self.user.note("async")
+                    raise RescheduleTask
+
+                @task
+                async def ends(self):
+                    raise StopUser
+
+        class StopsInIt(Base):
+            @task
+            async def work(self):
+                self.note("works")
+
+            async def wait_time(self):
+                raise StopUser
+
+        class FindsNoTime(Base):
+            @task
+            async def work(self):
+                self.note("works")
+
+            async def wait_time(self):
+                try:
+                    await asyncio.sleep(1000)
+                finally:
+                    await asyncio.sleep(0)
+                    self.note("cancelled")
+
+        class Waiting(Base):
+            # The user asks for its own pace, as a task may do.
+            async def wait_time(self):
+                return 0.01
+
+            @task
+            async def work(self):
+                await asyncio.sleep(await self.wait_time())
+                self.note("waited")
+                raise StopUser
+        """,
+        "-u",
+        "5",
+        "--run-time",
+        "3s",
+        "--stop-timeout",
+        "1000",
+    )
+    assert (result.code, result.complaints) == (0, "")
+    assert result.noted("OfTheUser") == [["waited", True], "stops"]
+    assert result.noted("OfTheTaskSet") == ["plain", "async", "stops"]
+    assert result.noted("StopsInIt") == ["works", "stops"]
+    assert result.noted("FindsNoTime") == ["works", "cancelled", "stops"]
+    assert result.noted("Waiting") == ["waited", "stops"]
+    assert server.counts()["closes"] == {"1000": 5}
+
+
 def test_two_hundred_users_in_one_process_wait_for_each_other(run: Run, server: Server) -> None:
     """Each waits until all are connected: a sleep that held up another user would never end."""
     result = run(
