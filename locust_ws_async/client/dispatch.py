@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING
 from .exchanges import Pending
 from .handlers import Handlers
 from .keepalive import Keepalive, KeepaliveRule
+from .matching import forget_parsed
 
 if TYPE_CHECKING:
     from .connection import WebSocketConnection
 
 __all__ = ["Dispatch"]
+
+_SMALL = 4096  # bytes; a message that is no longer may stay in memory until the next is parsed
 
 
 class Dispatch:
@@ -36,8 +39,11 @@ class Dispatch:
 
     def take(self, message: str | bytes, size: int, arrived: float) -> bool:
         """Whether somebody took the message, so that ``recv`` does not get it."""
-        return (
+        taken = (
             self.keepalive.take(message, size, arrived)
             or self.pending.take(message, size, arrived)
             or self.handlers.take(message, size, arrived)
         )
+        if size > _SMALL:
+            forget_parsed()
+        return taken

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from websockets.frames import Close
 
 from .exchanges import Received
-from .matching import Match, matches
+from .matching import Match, forget_parsed, matches
 
 if TYPE_CHECKING:
     from .link import Link
@@ -78,6 +78,7 @@ class Inbox(deque[tuple["str | bytes", int, float]]):
                 found.append(Received(*entry))
             else:
                 left.append(entry)
+        forget_parsed()
         if take and found:
             self.clear()
             self.extend(left)

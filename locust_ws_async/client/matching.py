@@ -160,3 +160,9 @@ def parse_json(message: str | bytes) -> Any:
         value = json.loads(message)
         _last = (message, value)
     return value
+
+
+def forget_parsed() -> None:
+    """Let go of the message that was parsed last: it may be a long one."""
+    global _last
+    _last = (None, None)

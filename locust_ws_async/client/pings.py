@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Pings"]
 
+# Of a peer that never answers and has no ping_timeout. So many intervals may a pong take, and still give a latency.
+_HEARTBEATS = 16
+
 _random_bytes = random.Random().randbytes
 
 
@@ -107,6 +110,9 @@ class Pings:
 
     def send_heartbeat(self) -> None:
         """Send a ping that no task waits for."""
+        unanswered = [payload for payload, (waiter, _) in self._unanswered.items() if waiter is None]
+        if len(unanswered) == _HEARTBEATS:
+            del self._unanswered[unanswered[0]]
         self._send(_random_bytes(4), None, perf_counter())
 
     def fail_unresponsive(self) -> None:

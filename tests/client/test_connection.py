@@ -384,6 +384,18 @@ def test_keepalive_goes_on_with_a_live_peer(bench: Bench) -> None:
     assert bench.types() == ["WS CONNECT", "WS SESSION"]
 
 
+def test_a_peer_that_may_stay_silent_forever_costs_no_memory(bench: Bench) -> None:
+    async def main() -> None:
+        async with (
+            raw_server(until_eof) as url,
+            bench.client().connect(url, ping_interval=0.001, ping_timeout=None, close_timeout=0.05) as connection,
+        ):
+            await eventually(lambda: connection.stats.pings_sent > 100)
+            assert len(connection.pings._unanswered) <= 16
+
+    run(main())
+
+
 def test_server_pings_are_answered_while_the_task_does_other_things(bench: Bench) -> None:
     async def main() -> None:
         async with bench.client().connect("/pings?interval=0.1") as connection:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import time
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -581,3 +582,30 @@ def test_json_subset_as_a_match(bench: Bench) -> None:
             assert await expectation == messages[2]
 
     run(main())
+
+
+@pytest.mark.parametrize("waiting", [False, True])
+def test_a_long_message_is_let_go(bench: Bench, waiting: bool) -> None:
+    """Whether it was parsed when it arrived, or in the queue of recv."""
+
+    async def main() -> None:
+        async with bench.client(report=lambda *row: None).connect("/echo", max_size=None) as connection:
+
+            async def exchange() -> None:
+                await connection.send(json.dumps({"id": 1, "padding": "x" * 8_000_000}))
+                if waiting:
+                    await eventually(lambda: connection.stats.messages_received == exchanges)
+                await connection.expect(json_subset({"id": 1}))
+
+            exchanges = 1
+            await exchange()  # the first makes buffers
+            tracemalloc.start()
+            exchanges = 2
+            await exchange()
+            await asyncio.sleep(0)  # what woke this task held it
+            assert tracemalloc.get_traced_memory()[0] < 4_000_000
+
+    try:
+        run(main())
+    finally:
+        tracemalloc.stop()

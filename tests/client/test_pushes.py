@@ -11,6 +11,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from locust_ws_async.client import any_message, echo, every, json_field, json_subset, prefix, reply
+from locust_ws_async.exceptions import ConnectionClosedError
 
 from .helpers import Bench, eventually, frame, raw_server, run, until_eof
 
@@ -304,15 +305,27 @@ def test_dropping_the_oldest(bench: Bench, caplog: pytest.LogCaptureFixture) -> 
     assert "The oldest are dropped" in warning.getMessage()
 
 
-def test_failing_when_the_queue_is_full(bench: Bench) -> None:
+@pytest.mark.parametrize("headers", ["", "Sec-WebSocket-Extensions: permessage-deflate\r\n"])
+def test_failing_when_the_queue_is_full(bench: Bench, headers: str) -> None:
+    if headers and bench.engine == "picows":
+        pytest.skip("picows has no compression")
+
     async def main() -> None:
         async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(frame(1, b"x") * 20)
             await until_eof(reader, writer)
 
-        async with raw_server(flood) as url:
-            connection = await bench.client().connect(url, max_queue=10, overflow="fail", close_timeout=0.05)
+        async with raw_server(flood, headers) as url:
+            compression = "deflate" if headers else None
+            connection = await bench.client().connect(
+                url, max_queue=10, overflow="fail", close_timeout=0.05, compression=compression
+            )
             await connection.wait_closed()
+            # The one too many has arrived; what came in the same piece behind it was discarded.
+            assert connection.stats.messages_received == 11
+            assert [await connection.recv() for _ in range(11)] == ["x"] * 11
+            with pytest.raises(ConnectionClosedError):
+                await connection.recv()
 
     run(main())
     assert "the receive queue was full" in bench.failures()["WS SESSION"]

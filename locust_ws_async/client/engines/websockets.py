@@ -126,6 +126,7 @@ class _Wire(asyncio.BufferedProtocol):
         "_closing",
         "_compressed",
         "_deliver",
+        "_failed",
         "_fragments",
         "_handshake_error",
         "_large",
@@ -178,6 +179,7 @@ class _Wire(asyncio.BufferedProtocol):
         self._carry = b""  # the beginning of a header whose rest has not come yet
         self._missing = 0  # bytes still to come of the frame that the parser is reading
         self._closing = False  # whether a close frame went out
+        self._failed = False  # whether what else arrives is to be discarded
 
     # The opening handshake
 
@@ -375,6 +377,8 @@ class _Wire(asyncio.BufferedProtocol):
                     return
                 if message is not None:
                     self._deliver(message[0], message[1], arrived)
+                    if self._failed:
+                        return
             elif opcode == PING:
                 self._sink.ping_received(bytes(event.data))
             elif opcode == PONG:
@@ -435,6 +439,7 @@ class _Wire(asyncio.BufferedProtocol):
         self._flush()
 
     def fail(self, close: Close, /) -> None:
+        self._failed = True
         self._scanning = False
         self._large = self._rest = None
         self._short = 0
