@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 __all__ = ["join_url", "row_name"]
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _ID = re.compile(r"(?<![^/])(?:\d+|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})(?![^/])")  # whole segments
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NOT_IN_HOST = re.compile(r"""[ "<>\\^`{|}]""")
+_NO_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _WEBSOCKET_SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 
 
@@ -17,10 +20,12 @@ def join_url(base_url: str | None, path_or_url: str) -> str:
     The ``ws://`` or ``wss://`` URL to connect to.
 
     An absolute URL stands alone. A path is appended to ``base_url``, as Locust's HTTP clients do it (clients.py,
-    ``_build_url``). ``http`` becomes ``ws``, ``https`` becomes ``wss``.
+    ``_build_url``). ``http`` becomes ``ws``, ``https`` becomes ``wss``. What a URL must not contain as it is, a space
+    or an umlaut for instance, is encoded (RFC 3986 section 2.1, RFC 3987 section 3.1); what is encoded already stays.
 
     Raises:
-        ValueError: without a base for a path; for a scheme that WebSocket does not have; for a URL with a fragment.
+        ValueError: without a base for a path; for a scheme that WebSocket does not have; for a URL with a fragment, or
+            with control characters.
     """
     if _SCHEME.match(path_or_url):
         url = path_or_url
@@ -43,12 +48,36 @@ def join_url(base_url: str | None, path_or_url: str) -> str:
     except KeyError:
         raise ValueError(f"cannot connect to {scheme}://: use ws://, wss://, http:// or https://") from None
     url = f"{scheme}://{rest}"
+    if _CONTROL.search(url):  # which urlsplit would leave out
+        raise ValueError(f"{url!r} has control characters: encode them, a line break as %0A for instance")
     parts = urlsplit(url)
     if not parts.hostname or parts.port == 0:  # reading the port checks it
         raise ValueError(f"no host name, or no valid port, in {url!r}")
     if parts.fragment:
         raise ValueError(f"{url!r} has a fragment (#...), which a WebSocket URL must not have (RFC 6455 section 3)")
-    return url
+    return _encoded(parts).geturl()
+
+
+def _encoded(parts: SplitResult) -> SplitResult:
+    user_info, at, address = parts.netloc.rpartition("@")
+    if _NOT_IN_HOST.search(address):
+        raise ValueError(f"{parts.hostname!r} is not a host name")
+    if not address.isascii():
+        host, colon, port = address.partition(":")
+        try:
+            address = host.encode("idna").decode() + colon + port
+        except UnicodeError as exc:
+            raise ValueError(f"{host!r} is not a host name: {exc}") from exc
+    return parts._replace(
+        netloc=_quote(user_info, ":") + at + address,
+        path=_quote(parts.path, "/:@"),
+        query=_quote(parts.query, "/:@?"),
+    )
+
+
+def _quote(text: str, also: str) -> str:
+    # RFC 3986 appendix A: sub-delims, and `also`. (quote() leaves letters, digits and -._~ by itself.)
+    return quote(_NO_ESCAPE.sub("%25", text), safe="%!$&'()*+,;=" + also)
 
 
 def row_name(path_or_url: str, *, fold_ids: bool = False) -> str:

@@ -45,7 +45,9 @@ class ConnectOptions:
             not. Off by default: with it a small message costs the load generator about twice the CPU, and each
             connection takes more memory.
         max_redirects: follow this many HTTP redirects. Not from ``wss`` to ``ws``; and to another host, port or scheme
-            without cookies, authorization and ``server_hostname`` of these settings.
+            without cookies, authorization, ``share_headers`` and ``server_hostname`` of these settings. Other
+            ``headers`` go along, as with requests and httpx: a secret in one (``X-Api-Key``) too, unless this
+            is 0.
         ssl: a TLS context for ``wss``, for whatever ``verify`` and ``cert`` cannot say.
         verify: False accepts any certificate; a path is that of a PEM file or folder with the authorities to accept.
             Connections with the same settings share one TLS context in the process.
@@ -53,7 +55,8 @@ class ConnectOptions:
         server_hostname: the name to ask for and to verify in TLS, if not that of the URL.
         proxy: ``http://user:password@host:port`` for CONNECT, or ``socks5h://...`` (also ``socks5``, ``socks4a``,
             ``socks4``; with the ``h`` and ``a`` the proxy looks names up); True for the system's proxy
-            (``HTTPS_PROXY``, ...) if there is one; None to connect directly.
+            (``HTTPS_PROXY``, ...) if there is one; None to connect directly. TLS to the proxy itself (``https://``) is
+            refused.
         unix_socket: connect to this path instead of the URL's host and port.
         local_address: connect from this address of the machine, or from several in turn: addresses or networks
             (``10.0.0.0/28``), or a :class:`SourceAddresses`.

@@ -41,6 +41,7 @@ def check_proxy(proxy: str) -> Proxy:
             f"proxy must be http://host:port or socks5h://host:port (also socks5, socks4a, socks4): {exc}"
         ) from exc
     if parsed.scheme == "https":
+        # Engines take a connected socket, and TLS within TLS is none.
         raise ValueError("proxy: TLS to the proxy itself (https://) is not supported: use http:// or socks5h://")
     if parsed.scheme.startswith("socks") and importlib.util.find_spec("python_socks") is None:
         raise ImportError(

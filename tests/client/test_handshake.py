@@ -302,6 +302,30 @@ def test_credentials_stay_with_their_origin(bench: Bench, scheme: str) -> None:
     run(main())
 
 
+# The URL
+
+
+def test_a_url_with_what_must_be_encoded(bench: Bench) -> None:
+    async def main() -> None:
+        async with Site() as site, bench.client(base_url=site.url).connect("/a b/é?q=c d%20|") as connection:
+            assert site.requests[0].path == "/a%20b/%C3%A9?q=c%20d%20%7C"
+            assert connection.url.endswith("/a%20b/%C3%A9?q=c%20d%20%7C")
+
+    run(main())
+    assert {row.name for row in bench.rows} == {"/a b/é"}
+
+
+def test_a_redirect_to_what_must_be_encoded(bench: Bench) -> None:
+    async def main() -> None:
+        async with (
+            Site(lambda request: redirect_to("/a b?c|") if request.path == "/" else None) as site,
+            bench.client().connect(site.url),
+        ):
+            assert site.requests[1].path == "/a%20b?c%7C"
+
+    run(main())
+
+
 # Cookies and headers of the HTTP client
 
 

@@ -74,9 +74,10 @@ def test_names_are_looked_up_by_the_proxy(bench: Bench, kind: str, scheme: str) 
     port = bench.base_url.rsplit(":", 1)[1]
 
     async def main() -> None:
-        async with Proxy(kind, names={"server.invalid": "127.0.0.1"}) as proxy:
-            await echoes(bench, f"ws://server.invalid:{port}/echo", proxy=proxy.url(scheme))
-            assert proxy.asked == [("server.invalid", int(port))]
+        for name, ascii_name in (("server.invalid", "server.invalid"), ("bücher.invalid", "xn--bcher-kva.invalid")):
+            async with Proxy(kind, names={ascii_name: "127.0.0.1"}) as proxy:
+                await echoes(bench, f"ws://{name}:{port}/echo", proxy=proxy.url(scheme))
+                assert proxy.asked == [(ascii_name, int(port))]
 
     run(main())
 

@@ -110,6 +110,11 @@ def test_options_can_be_shared() -> None:
         (None, "ws://h/a", "ws://h/a"),
         ("ws://other", "https://h/a", "wss://h/a"),
         ("ws://[::1]:80", "/a", "ws://[::1]:80/a"),
+        ("ws://h", '/a b?q=c d&e="f"', "ws://h/a%20b?q=c%20d&e=%22f%22"),
+        ("ws://h", "/é/%C3%A9?100%=%20%zz", "ws://h/%C3%A9/%C3%A9?100%25=%20%25zz"),
+        ("ws://h", "/a;b=1,2/:@!$&'()*+~?/?:@!$'()*+,;~=", "ws://h/a;b=1,2/:@!$&'()*+~?/?:@!$'()*+,;~="),
+        ("ws://h", "/?list[]={1|2}^`", "ws://h/?list%5B%5D=%7B1%7C2%7D%5E%60"),
+        ("ws://ü:ö@bücher.example:80", "/", "ws://%C3%BC:%C3%B6@xn--bcher-kva.example:80/"),
     ],
 )
 def test_urls(base: str | None, path: str, url: str) -> None:
@@ -126,6 +131,10 @@ def test_urls(base: str | None, path: str, url: str) -> None:
         ("ws://h", "/a#b", "has a fragment"),
         ("ws://", "/a", "no host name in"),
         ("ws://h:99999", "/", "[Pp]ort"),
+        ("ws://h", "/a\r\nX-Injected: 1", "has control characters"),
+        ("ws://h", "/a\tb", "has control characters"),
+        ("ws://a b", "/", "'a b' is not a host name"),
+        ("ws://" + "ü" * 99, "/", "is not a host name"),
     ],
 )
 def test_urls_that_cannot_be(bench: Bench, base: str | None, path: str, message: str) -> None:
