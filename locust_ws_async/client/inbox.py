@@ -65,9 +65,9 @@ class Inbox(deque[tuple["str | bytes", int, float]]):
     def resume(self) -> None:
         """Read on, however many there are."""
         self.paused = False
-        transport = self._link.wire.transport
-        if not transport.is_closing():
-            transport.resume_reading()
+        wire = self._link.wire
+        if not wire.transport.is_closing():
+            wire.resume_reading()
 
     def find(self, match: Match, *, take: bool = True, limit: int | None = None) -> list[Received]:
         """The messages that match, ``limit`` at most; ``take`` them away."""

@@ -190,6 +190,7 @@ class _TappedWire:
         self.close_seen = False
         self.transport = wire.transport
         self.subprotocol = wire.subprotocol
+        self.resume_reading = wire.resume_reading
 
     @property
     def request(self) -> Any:

@@ -32,7 +32,10 @@ class Authority:
         self.file = folder / "ca.pem"
         self.ca.cert_pem.write_to_path(self.file)
         self.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.ca.issue_cert("localhost", "127.0.0.1", "shop.example").configure_cert(self.server)
+        server = self.ca.issue_cert("localhost", "127.0.0.1", "shop.example")
+        server.configure_cert(self.server)
+        self.server_file = folder / "server.pem"
+        server.private_key_and_cert_chain_pem.write_to_path(self.server_file)
         self.client_file = folder / "client.pem"
         client = self.ca.issue_cert("user@shop.example")
         client.private_key_and_cert_chain_pem.write_to_path(self.client_file)

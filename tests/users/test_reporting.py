@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import LIBRARIES, other_server
+
 from .conftest import Authority, Server
 from .running import LocustRun, locust
-from .servers import other_server
 
 Run = Callable[..., LocustRun]
 
@@ -58,9 +59,9 @@ def test_rows_equal_the_counts_of_the_demo_server(run: Run, server: Server, engi
     assert counts["closes"] == {"1000": 20}
 
 
-@pytest.mark.parametrize("library", ["aiohttp", "uvicorn"])
+@pytest.mark.parametrize("library", LIBRARIES)
 def test_rows_equal_the_counts_of_servers_that_are_not_ours(tmp_path: Path, authority: Authority, library: str) -> None:
-    with other_server(library) as plain, other_server(library, authority.certificate, authority.key) as secure:
+    with other_server(library, authority.certificate, authority.key) as server:
         result = locust(
             tmp_path,
             f"""
@@ -83,17 +84,17 @@ def test_rows_equal_the_counts_of_servers_that_are_not_ours(tmp_path: Path, auth
                     raise StopUser
 
             class Plain(Echo):
-                host = {plain.url!r}
+                host = {server.url!r}
 
             class PlainFast(Plain):
                 engine = "picows"
 
             class Secure(Echo):
-                host = {secure.url!r}
+                host = {server.tls_url!r}
                 ssl = ssl.create_default_context(cafile={authority.file!r})
 
             class SecureFast(Secure):
-                host = {secure.url.replace("wss", "https")!r}
+                host = {str(server.tls_url).replace("wss", "https")!r}
                 engine = "picows"
                 ssl = None
                 verify = {authority.file!r}
@@ -107,7 +108,7 @@ def test_rows_equal_the_counts_of_servers_that_are_not_ours(tmp_path: Path, auth
             for name in ("Plain", "PlainFast", "Secure", "SecureFast")
             for kind, number in (("CONNECT", 3), ("SEND", 120), ("RECV", 120), ("SESSION", 3))
         }
-        assert plain.counts() == secure.counts() == {"opened": 6, "received": 240, "sent": 240, "closes": {"1000": 6}}
+        assert server.counts() == {"opened": 12, "received": 480, "sent": 480, "closes": {"1000": 12}}
 
 
 def test_what_listeners_are_told(run: Run, server: Server, engine: str) -> None:

@@ -100,6 +100,9 @@ class Wire(Protocol):
     def send_close(self, close: Close, /) -> None:
         """Start the closing handshake; what arrives meanwhile is still delivered."""
 
+    def resume_reading(self) -> None:
+        """Read on, after the transport's ``pause_reading``."""
+
     def fail(self, close: Close, /) -> None:
         """Send this close frame and discard whatever arrives from now on (RFC 6455 section 7.1.7)."""
 

@@ -278,6 +278,13 @@ class _Wire(picows.WSListener):
         self._sink.closed(Ending(self._rcvd, sent, self._rcvd_first if both else None))
         asyncio.get_running_loop().call_soon(_collect_error, transport)
 
+    def resume_reading(self) -> None:
+        self.transport.resume_reading()
+        # aiofastnet 1.2 holds what it had read and not yet decrypted until more comes from the socket: perhaps never.
+        retry = getattr(self.transport, "_retry_ssl_read", None)
+        if retry is not None:
+            asyncio.get_running_loop().call_soon(retry)
+
     # Writing
 
     def send_ping(self, payload: bytes, /) -> None:

@@ -406,6 +406,9 @@ class _Wire(asyncio.BufferedProtocol):
         else:
             self._check_answer()
 
+    def resume_reading(self) -> None:
+        self.transport.resume_reading()
+
     # Writing
 
     def send(self, opcode: int, payload: bytes, /) -> None:
