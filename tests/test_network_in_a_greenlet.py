@@ -16,12 +16,21 @@ from tests.support import SCALE, DemoServerProcess, demo_server_process
 PROGRAM = """
 import gevent.monkey; gevent.monkey.patch_all()
 import asyncio, sys
+from gevent import get_hub
+from gevent.event import Event
 from gevent.monkey import get_original
 from locust_ws_async.bridge import LoopHost
 from locust_ws_async.client import WebSocketClient
 from locust_ws_async.exceptions import ConnectTimeout, HandshakeError, ProxyError, TLSError
 from tests.client.helpers import tcp_server, until_eof
 from tests.client.proxies import Proxy
+
+class SilentResolver:
+    def getaddrinfo(self, *arguments):
+        Event().wait()
+
+    def close(self):
+        pass
 
 engine, url = sys.argv[1:]
 new_socket = get_original("socket", "socket")
@@ -62,6 +71,13 @@ async def main():
             except kind:
                 continue
             raise AssertionError(scheme)
+    get_hub().resolver = SilentResolver()
+    try:
+        await echo("ws://server.invalid", open_timeout=0.1)
+    except ConnectTimeout as exc:
+        assert "name lookup" in str(exc)
+    else:
+        raise AssertionError("no timeout")
 
 host = LoopHost()
 try:

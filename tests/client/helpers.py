@@ -19,7 +19,12 @@ PATIENCE = 20 * SCALE
 """Seconds after which a test that waits has failed."""
 
 
-def run(coroutine: Coroutine[Any, Any, T], *, collect: bool = True) -> T:
+def run(
+    coroutine: Coroutine[Any, Any, T],
+    *,
+    collect: bool = True,
+    new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
+) -> T:
     """
     Run a test's coroutine in a loop of its own, which it must leave clean.
 
@@ -35,7 +40,8 @@ def run(coroutine: Coroutine[Any, Any, T], *, collect: bool = True) -> T:
         assert not left, left
         return result
 
-    result = asyncio.run(main())
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        result = runner.run(main())
     if collect:
         gc.collect()  # what was not closed, awaited or retrieved complains now
     assert not complaints, complaints

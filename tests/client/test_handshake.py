@@ -475,6 +475,22 @@ def test_the_time_limit_covers_each_phase(
     assert row.time is not None and row.time >= 200
 
 
+class LoopWithSilentResolver(asyncio.SelectorEventLoop):
+    async def getaddrinfo(self, *arguments: Any, **hints: Any) -> Any:
+        await self.create_future()
+
+
+def test_the_time_limit_covers_name_lookup(bench: Bench) -> None:
+    async def main() -> None:
+        with pytest.raises(ConnectTimeout) as caught:
+            await bench.client().connect("ws://server.invalid/", open_timeout=0.05)
+        assert str(caught.value) == "no connection within open_timeout, while waiting for name lookup"
+
+    run(main(), new_loop=LoopWithSilentResolver)
+    row = bench.only("WS CONNECT")
+    assert isinstance(row.error, ConnectTimeout) and row.time is not None and row.time >= 50
+
+
 def test_a_redirect_does_not_restart_the_time(bench: Bench) -> None:
     async def main() -> None:
         async with silent() as url, Site(lambda request: redirect_to(url)) as site:
