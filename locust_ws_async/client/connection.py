@@ -325,7 +325,13 @@ class WebSocketConnection(Link):
         server reads too slowly, a request waits its turn before it is written; that is part of its time and timeout.
 
         A reply that comes after its timeout is a row of its own, ``<name> (late)``, and goes to nobody else; so does
-        that of a request that was cancelled.
+        that of a request that was cancelled. It is waited for so for a minute, and a thousand of them at most. While
+        this side closes the connection, late replies are counted only.
+
+        Give a ``match`` that tells replies apart, :func:`json_field` if there is an id. By default the next message is
+        the reply, and replies are paired with requests in the order in which they were sent. That needs a server that
+        answers every request: the place of one that it never answers is taken by the reply to the next, as late, so
+        that the next one times out as well, and so on until there was no request for a minute.
 
         To check the reply before it is reported::
 
@@ -340,7 +346,7 @@ class WebSocketConnection(Link):
         Args:
             payload: str, bytes, or anything else to send as JSON.
             match: what the reply looks like: :func:`json_field` pairs it with the request; else a predicate on the
-                message, or :func:`json_subset`, :func:`regex`, :func:`prefix`; by default the next message.
+                message, or :func:`json_subset`, :func:`regex`, :func:`prefix`; by default the next message, see above.
             timeout: seconds to wait, None for no limit; by default ``request_timeout``.
             name: the row's name; by default the connection's.
             catch_response: for ``async with``.

@@ -505,8 +505,10 @@ class Link:
             self.client.escalate(exc)
 
     def report_late(self, name: str, started: float, received: Received) -> None:
-        """Report a reply that came after its timeout."""
+        """Report a reply that came after its timeout, or after the request was cancelled."""
         self.stats.late_replies += 1
+        if self.closed_by_user:
+            return  # as of every request that was cancelled because the user stops
         duration = received.arrived - started
         self.report_unawaited(REQUEST, f"{name} (late)", started, duration, received.size, None, received.message)
 

@@ -17,7 +17,7 @@ from locust_ws_async.client import WebSocketConnection, any_message, json_field,
 from locust_ws_async.client import reply as keepalive_reply
 from locust_ws_async.exceptions import CatchResponseError, ConnectionClosedError, ConnectionClosedOK, MessageTimeout
 
-from .helpers import Bench, eventually, run
+from .helpers import Bench, eventually, frame, raw_server, run
 
 BY_ID = json_field("id")
 
@@ -155,10 +155,83 @@ def test_a_late_reply_does_not_pass_for_a_younger_one(bench: Bench) -> None:
         async with bench.client().connect("/echo?delay=0.1") as connection:
             with pytest.raises(MessageTimeout):
                 await connection.request("first", timeout=0.05)
-            assert await connection.request("second") == "second"
+            for message in ("second", "third", "fourth"):
+                assert await connection.request(message) == message
+            assert connection.stats.late_replies == 1
 
     run(main())
-    assert [row.name for row in bench.rows if row.type == "WS REQUEST"] == ["/echo", "/echo (late)", "/echo"]
+    names = [row.name for row in bench.rows if row.type == "WS REQUEST"]
+    assert names == ["/echo", "/echo (late)", "/echo", "/echo", "/echo"]
+
+
+class SkippingLoop(asyncio.SelectorEventLoop):
+    """A loop whose clock can be put forward."""
+
+    skipped = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.skipped
+
+
+async def answer_all_but_the_first(connection: ServerConnection) -> None:
+    await connection.recv()
+    async for message in connection:
+        await connection.send(message)
+
+
+def test_a_request_without_an_answer_shifts_the_next_for_a_minute_at_most(bench: Bench) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SkippingLoop)
+        async with serve(answer_all_but_the_first, "127.0.0.1", 0) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            async with bench.client().connect(f"ws://127.0.0.1:{port}/") as connection:
+                for message in ("first", "second"):
+                    with pytest.raises(MessageTimeout):
+                        await connection.request(message, timeout=0.1)
+                loop.skipped = 60.0
+                assert await connection.request("third", timeout=20) == "third"
+
+    with asyncio.Runner(loop_factory=SkippingLoop) as runner:
+        runner.run(main())
+    names = [row.name for row in bench.rows if row.type == "WS REQUEST"]
+    assert names == ["/", "/ (late)", "/", "/"]
+
+
+def test_with_an_id_a_request_without_an_answer_shifts_nothing(bench: Bench) -> None:
+    async def main() -> None:
+        async with serve(answer_all_but_the_first, "127.0.0.1", 0) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            async with bench.client().connect(f"ws://127.0.0.1:{port}/") as connection:
+                with pytest.raises(MessageTimeout):
+                    await connection.request({"id": 1}, match=BY_ID, timeout=0.05)
+                for number in (2, 3):
+                    assert json.loads(await connection.request({"id": number}, match=BY_ID)) == {"id": number}
+
+    run(main())
+    assert [row.name for row in bench.rows if row.type == "WS REQUEST"] == ["/", "/", "/"]
+
+
+def test_late_replies_while_this_side_closes_are_counted_only(bench: Bench) -> None:
+    async def main() -> None:
+        asked = asyncio.Event()
+
+        async def answer_the_close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(1000)
+            asked.set()
+            await reader.read(1000)
+            writer.write(frame(1, b"late") + frame(8, b"\x03\xe8"))
+
+        async with raw_server(answer_the_close) as url:
+            async with bench.client().connect(url) as connection:
+                request = asyncio.ensure_future(connection.request("x"))
+                await asked.wait()
+                request.cancel()
+            assert connection.stats.late_replies == 1
+            assert request.cancelled()
+
+    run(main())
+    assert bench.types() == ["WS CONNECT", "WS SESSION"]
 
 
 def test_a_cancelled_request_is_late_too(bench: Bench) -> None:
