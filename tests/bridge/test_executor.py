@@ -346,7 +346,14 @@ def test_greenlets_of_the_same_thread_may_call_as_they_like(host: LoopHost) -> N
         called: list[int] = []
         gevent.spawn(loop.call_soon, called.append, 1)
         gevent.spawn(loop.call_later, 0.001, called.append, 2)
-        gevent.spawn_later(0.005, loop.call_soon, future.set_result, None)
+
+        def end() -> None:
+            try:
+                until(lambda: len(called) == 2)
+            finally:
+                loop.call_soon(future.set_result, None)
+
+        gevent.spawn(end)
         await future
         loop.set_debug(False)
         return called

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from .conftest import Server
 from .running import LocustRun
 
@@ -410,7 +412,9 @@ def test_a_task_that_cancels_itself_is_an_error_and_not_the_end_of_the_user(run:
     assert result.exceptions == {"the task was cancelled, though Locust does not stop the user": 1}
 
 
-def test_a_loop_that_the_locustfile_runs_in_a_greenlet_of_its_own(run: Run) -> None:
+@pytest.mark.parametrize("hub", ["libev-cext", "libuv"])
+def test_a_loop_that_the_locustfile_runs_in_a_greenlet_of_its_own(run: Run, hub: str) -> None:
+    """That loop waits by gevent's selector, which on libuv warns of each wait under a millisecond; ours does not."""
     result = run(
         """
         async def poll():
@@ -430,7 +434,9 @@ def test_a_loop_that_the_locustfile_runs_in_a_greenlet_of_its_own(run: Run) -> N
                 note(asyncio.get_running_loop() is self._loop_host.loop)
                 polled.append(True)
                 raise StopUser
-        """
+        """,
+        python=("-W", "error", "-W", "ignore:libuv only supports millisecond timer resolution:UserWarning"),
+        GEVENT_LOOP=hub,
     )
     assert (result.code, result.complaints) == (0, "")
     assert result.notes == [[True]]
