@@ -52,6 +52,7 @@ class LoopHost:
         self._loop: GreenletEventLoop | None = None
         self._greenlet: greenlet.greenlet | None = None
         self._server: _Server | None = None
+        self._ending = False
 
     @property
     def loop(self) -> GreenletEventLoop | None:
@@ -132,6 +133,7 @@ class LoopHost:
 
     def carry_no_more(self) -> None:
         """From now on drop what the loop would carry: the end has begun, and nothing else can come of it."""
+        self._ending = True
         if self._loop is not None:
             self._loop.ending = True
 
@@ -170,6 +172,7 @@ class LoopHost:
                 raise RuntimeError(f"{running!r} is running in this greenlet: await the coroutine there instead")
             self._greenlet = current
             loop = self._loop = GreenletEventLoop(carried=self._carried)
+            loop.ending = self._ending
         elif self._greenlet is not current:
             raise RuntimeError(
                 "this LoopHost belongs to another greenlet: call it there, or schedule the coroutine on its loop with "

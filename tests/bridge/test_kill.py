@@ -593,7 +593,8 @@ def test_control_flow_reaches_the_run_that_comes_next() -> None:
         assert host.run(asyncio.sleep(0, "next")) == "next"
 
 
-def test_no_control_flow_once_the_end_has_begun() -> None:
+@pytest.mark.parametrize("ran_before", [True, False])
+def test_no_control_flow_once_the_end_has_begun(ran_before: bool) -> None:
     async def on_stop() -> str:
         asyncio.get_running_loop().call_soon(raise_stop_user)
         background = asyncio.create_task(raises())
@@ -605,7 +606,8 @@ def test_no_control_flow_once_the_end_has_begun() -> None:
         raise StopUser
 
     with hosting(carried=(StopUser,)) as host:
-        host.run(asyncio.sleep(0))
+        if ran_before:
+            host.run(asyncio.sleep(0))
         host.carry_no_more()
         host.cancel_tasks()
         assert host.run(on_stop()) == "to its end"

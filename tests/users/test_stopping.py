@@ -348,3 +348,77 @@ def test_a_user_may_stop_itself_and_others(run: Run, server: Server) -> None:
         ["Victim", "stopped"],
     ]
     assert server.counts()["closes"] == {"1000": 7}
+
+
+def test_a_stop_during_on_start(start: Start, server: Server) -> None:
+    """With a stop timeout on_start may end, no task follows, and on_stop runs: as in Locust, whatever the kind."""
+    locust = start(
+        """
+        class Base(AsyncWebSocketUser):
+            abstract = True
+
+            def note(self, *values):
+                note(type(self).__name__, *values)
+
+            @task
+            async def work(self):
+                self.note("works")
+
+            async def on_stop(self):
+                self.note("stops")
+                async with self.ws.connect("/echo"):
+                    pass
+
+        class Ends(Base):
+            async def on_start(self):
+                self.connection = await self.ws.connect("/echo")
+                self.note("begins")
+                while self._state != "stopping":
+                    await asyncio.sleep(0.01)
+                await asyncio.sleep(0.2)
+                self.note("ends")
+
+        class EndsPlain(Base):
+            def on_start(self):
+                self.note("begins")
+                while self._state != "stopping":
+                    time.sleep(0.01)
+                self.note("ends")
+
+        class Hangs(Base):
+            async def on_start(self):
+                self.note("begins")
+                async with self.ws.connect("/echo"):
+                    await asyncio.sleep(1000)
+
+        class HangsPlain(Base):
+            def on_start(self):
+                self.note("begins")
+                time.sleep(1000)
+
+        class Fails(Base):
+            async def on_start(self):
+                self.note("begins")
+                try:
+                    await asyncio.sleep(1000)
+                finally:
+                    raise ValueError("in the cleanup")
+        """,
+        "--headless",
+        "--users",
+        "5",
+        "--spawn-rate",
+        "5",
+        "--stop-timeout",
+        "1",
+    )
+    eventually(lambda: sum("begins" in note for note in locust.notes()) == 5)
+    locust.process.terminate()
+    result = locust.finish()
+    assert result.code == 0
+    for user in ("Ends", "EndsPlain"):
+        assert result.noted(user) == ["begins", "ends", "stops"]
+    for user in ("Hangs", "HangsPlain", "Fails"):
+        assert result.noted(user) == ["begins", "stops"]
+    assert result.complaints.count("ERROR") == result.complaints.count("ValueError: in the cleanup") == 1
+    assert server.counts()["closes"] == {"1000": 7}

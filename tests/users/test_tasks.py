@@ -17,21 +17,8 @@ def test_tasks_of_either_kind_are_chosen_by_weight(run: Run) -> None:
         """
         quit_when_done()
 
-        class Mixed(AsyncUser):
-            runs = 0
-
-            @task(9)
-            async def often(self):
-                await self.count("often")
-
-            @task
-            def seldom(self):
-                self.calls += 1
-                note("seldom")
-
-            @task(0)
-            async def never(self):
-                note("never")
+        class Counting(AsyncUser):
+            abstract = True
 
             async def count(self, name):
                 await asyncio.sleep(0)
@@ -46,23 +33,49 @@ def test_tasks_of_either_kind_are_chosen_by_weight(run: Run) -> None:
                     raise StopUser
                 return 0
 
-        async def plain_function(user):
-            note(type(user).__name__)
-            raise StopUser
+        class Mixed(Counting):
+            @task(9)
+            async def often(self):
+                await self.count("often")
 
-        class ByDictionary(AsyncUser):
-            tasks = {plain_function: 3}
+            @task
+            def seldom(self):
+                self.calls += 1
+                note("seldom")
+
+            @task(0)
+            async def never(self):
+                note("never")
+
+        async def common(user):
+            await user.count("common")
+
+        async def rare(user):
+            await user.count("rare")
+
+        class ByDictionary(Counting):
+            tasks = {common: 9, rare: 1}
+
+        class ByList(AsyncUser):
+            @task
+            class Weighted(TaskSet):
+                async def once(self):
+                    note("once")
+                    raise StopUser
+
+                tasks = [(once, 2)]
         """,
         "-u",
-        "2",
+        "3",
     )
     assert result.complaints == ""
     assert result.code == 0
     counts = Counter(name for (name,) in result.notes)
-    assert counts.keys() == {"often", "seldom", "ByDictionary"}
-    assert counts["often"] + counts["seldom"] == 400
-    assert 330 <= counts["often"] <= 385  # mean 360, standard deviation 6
-    assert counts["ByDictionary"] == 1
+    assert counts.keys() == {"often", "seldom", "common", "rare", "once"}
+    assert counts["often"] + counts["seldom"] == counts["common"] + counts["rare"] == 400
+    for nine_tenths in (counts["often"], counts["common"]):
+        assert 330 <= nine_tenths <= 385  # mean 360, standard deviation 6
+    assert counts["once"] == 1
 
 
 def test_tags_choose_async_tasks(run: Run) -> None:
@@ -245,6 +258,97 @@ def test_rescheduling_and_waiting(run: Run) -> None:
         "immediately",
         "wait",
         "added",
+    ]
+
+
+def test_nested_task_sets_that_reschedule_and_interrupt(run: Run) -> None:
+    """RescheduleTask stays in the task set that raises it; interrupt() leaves it, with the outer one's wait or not."""
+    result = run(
+        """
+        quit_when_done()
+
+        class Noting(SequentialTaskSet):
+            async def on_start(self):
+                note(type(self).__name__, "starts")
+
+            async def on_stop(self):
+                await asyncio.sleep(0)
+                note(type(self).__name__, "stops")
+
+            def wait_time(self):
+                note(type(self).__name__, "waits")
+                return 0.01
+
+        class Outer(Noting):
+            @task
+            class Rescheduling(Noting):
+                @task
+                async def reschedules(self):
+                    raise RescheduleTask
+
+                @task
+                async def reschedules_at_once(self):
+                    async with asyncio.TaskGroup():
+                        raise RescheduleTaskImmediately
+
+                @task
+                async def leaves(self):
+                    await asyncio.sleep(0)
+                    self.interrupt()
+
+            @task
+            class LeavingWithAWait(Noting):
+                @task
+                async def leaves(self):
+                    async with asyncio.TaskGroup() as group:
+                        group.create_task(self.leave())
+                        await asyncio.sleep(1000)
+
+                async def leave(self):
+                    self.interrupt(reschedule=False)
+
+            @task
+            class LeavingAtTheStart(Noting):
+                async def on_start(self):
+                    await super().on_start()
+                    self.interrupt()
+
+                @task
+                async def work(self):
+                    note("not reached")
+
+            @task
+            class Failing(Noting):
+                async def on_start(self):
+                    raise ValueError("no start")
+
+                @task
+                async def work(self):
+                    note("not reached")
+
+            @task
+            async def ends(self):
+                note("ends")
+                raise StopUser
+
+        class Nesting(AsyncUser):
+            tasks = [Outer]
+        """
+    )
+    assert result.code == 1
+    assert result.exceptions == {"no start": 1}
+    assert result.notes == [
+        ["Outer", "starts"],
+        ["Rescheduling", "starts"],
+        ["Rescheduling", "waits"],
+        ["Rescheduling", "stops"],
+        ["LeavingWithAWait", "starts"],
+        ["LeavingWithAWait", "stops"],
+        ["Outer", "waits"],
+        ["LeavingAtTheStart", "starts"],
+        ["Outer", "waits"],
+        ["ends"],
+        ["Outer", "stops"],
     ]
 
 
