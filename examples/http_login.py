@@ -1,7 +1,7 @@
 """Log in by HTTP, then open a WebSocket with the cookie that the login set.
 
-    locust-ws-async server
-    locust -f examples/http_login.py --headless -u 10 -r 10 --run-time 10s
+locust-ws-async server
+locust -f examples/http_login.py --headless -u 10 -r 10 --run-time 10s
 """
 
 import asyncio

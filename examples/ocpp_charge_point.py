@@ -1,7 +1,7 @@
 """A charge point that speaks OCPP by the `ocpp` library (pip install ocpp), which knows nothing of Locust.
 
-    locust-ws-async server
-    locust -f examples/ocpp_charge_point.py --headless -u 10 -r 10 --run-time 10s
+locust-ws-async server
+locust -f examples/ocpp_charge_point.py --headless -u 10 -r 10 --run-time 10s
 """
 
 import asyncio

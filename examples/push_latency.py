@@ -1,7 +1,7 @@
 """Subscriptions: how old pushed messages are when they arrive, from the time in their payload.
 
-    locust-ws-async server
-    locust -f examples/push_latency.py --headless -u 10 -r 10 --run-time 10s
+locust-ws-async server
+locust -f examples/push_latency.py --headless -u 10 -r 10 --run-time 10s
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Requests and replies, paired by id: many in flight on one connection, each reply timed by itself.
 
-    locust-ws-async server
-    locust -f examples/request_reply.py --headless -u 10 -r 10 --run-time 10s
+locust-ws-async server
+locust -f examples/request_reply.py --headless -u 10 -r 10 --run-time 10s
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Several connections of one user at a time: orders are sent on one while prices arrive on another.
 
-    locust-ws-async server
-    locust -f examples/several_sockets.py --headless -u 10 -r 10 --run-time 10s
+locust-ws-async server
+locust -f examples/several_sockets.py --headless -u 10 -r 10 --run-time 10s
 """
 
 import asyncio
