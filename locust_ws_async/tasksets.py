@@ -93,10 +93,10 @@ def _functions(holder: Any) -> list[tuple[str, Any]]:
         seen.add(holder)
         found += [(f"{holder.__name__}.{name}", getattr(holder, name)) for name in _HOOKS]
         for task in holder.tasks:
-            if inspect.isclass(task):
+            if hasattr(task, "tasks"):  # as Locust tells a task set (locust/user/task.py)
                 pending.append(task)
             else:
-                found.append((f"{holder.__name__}.{task.__name__}", task))
+                found.append((f"{holder.__name__}.{getattr(task, '__name__', task)}", task))
     return found
 
 

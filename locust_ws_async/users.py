@@ -169,7 +169,8 @@ class AsyncWebSocketUser(AsyncUser):
 
     connect_backoff: Backoff | None = Backoff()
     """After a failed connect the user's next one waits this long first, and an ``on_start`` that could not connect is
-    called again: Locust would otherwise end the user for good (locust/user/users.py:160). None for neither."""
+    called again, up to ``attempts`` times in all: Locust would otherwise end the user for good
+    (locust/user/users.py:160). None for neither."""
 
     headers: Mapping[str, str] | Iterable[tuple[str, str]] = _DEFAULTS.headers
     """Extra headers of the opening handshake."""
@@ -298,11 +299,14 @@ class AsyncWebSocketUser(AsyncUser):
 
     def _start(self) -> Any:
         self.ws.http_session = http_session(self.client)  # not before: the bases may stand in either order
+        attempts = 0
         while True:
+            attempts += 1
             try:
                 result = super()._start()
             except (ConnectError, ExceptionGroup) as exc:
-                if self.connect_backoff is None or not consists_of(exc, ConnectError):
+                backoff = self.connect_backoff
+                if backoff is None or backoff.exhausted(attempts) or not consists_of(exc, ConnectError):
                     raise
                 # As Locust reports an exception in a task (locust/user/task.py:388).
                 self.environment.events.user_error.fire(user_instance=self, exception=exc, tb=exc.__traceback__)

@@ -273,6 +273,31 @@ def test_an_on_start_that_cannot_connect_is_called_again(
     assert server.counts()["closes"] == {"1000": attempts}
 
 
+def test_an_on_start_that_cannot_connect_ends_the_user_after_its_attempts(run: Run) -> None:
+    result = run(
+        f"""
+        from locust_ws_async.client import Backoff
+
+        quit_when_done()
+
+        class Impatient(AsyncWebSocketUser):
+            connect_backoff = Backoff(initial=0.01, attempts=3)
+
+            async def on_start(self):
+                note("connects")
+                await self.ws.connect("ws://127.0.0.1:{unused_port()}/", name="nowhere")
+
+            @task
+            def work(self):
+                note("works")
+        """
+    )
+    assert result.code == 1
+    assert result.notes == [["connects"]] * 3
+    assert result.exceptions == {"connection refused": 3}
+    assert result.complaints.count("ERROR/locust.user.users: connection refused") == 1
+
+
 def test_a_stop_does_not_wait_for_an_on_start_that_cannot_connect(start: Start, server: Server) -> None:
     locust = start(
         f"""

@@ -80,6 +80,15 @@ def test_classes_whose_tasks_would_never_run_are_refused(run: Run) -> None:
 
             assert Marked.mark == "kept"
 
+        def callables():
+            import functools
+
+            class Calling(User):
+                tasks = [functools.partial(note, "task"), type("Callable", (), {"__init__": note})]
+
+            class CallingAsync(AsyncUser):
+                tasks = Calling.tasks
+
         def generator():
             class Generating(AsyncUser):
                 @task
@@ -115,6 +124,7 @@ def test_classes_whose_tasks_would_never_run_are_refused(run: Run) -> None:
             abstract_first,
             runs_by_itself,
             hooks,
+            callables,
             generator,
             async_generator,
             wait_time,
@@ -144,7 +154,7 @@ def test_classes_whose_tasks_would_never_run_are_refused(run: Run) -> None:
     ):
         assert f"{holder} is an async def, and {user} cannot await it" in refused[what]
         assert f"let {user} {inherit}" in refused[what]
-    assert refused["runs_by_itself"] is refused["hooks"] is None
+    assert refused["runs_by_itself"] is refused["hooks"] is refused["callables"] is None
     assert "Generating.work is a generator because of its yield" in refused["generator"]
     assert "Deeper.work is a generator because of its yield" in refused["async_generator"]
     assert "Deeper.wait_time is a generator because of its yield" in refused["wait_time_of_a_task_set"]
