@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -27,3 +29,14 @@ def engine(request: pytest.FixtureRequest) -> str:
 def bench(engine: str, demo: DemoServerProcess) -> Bench:
     """Makes clients on this engine for the demo server, and keeps what they report."""
     return Bench(engine, demo.url)
+
+
+@pytest.fixture
+def unix_path(tmp_path: Path) -> str:
+    """Where a test may listen on a unix socket."""
+    if not hasattr(socket, "AF_UNIX"):
+        pytest.skip("the platform has no unix sockets")
+    path = str(tmp_path / "server.sock")
+    if len(path) > 100:
+        pytest.skip("the temporary folder's path is too long for a unix socket")
+    return path

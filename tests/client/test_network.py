@@ -7,7 +7,6 @@ import socket
 import ssl
 import struct
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -141,16 +140,6 @@ def test_wrong_addresses(address: Any, kind: type[Exception], message: str) -> N
 
 
 # Unix sockets
-
-
-@pytest.fixture
-def unix_path(tmp_path: Path) -> str:
-    if not hasattr(socket, "AF_UNIX"):
-        pytest.skip("the platform has no unix sockets")
-    path = str(tmp_path / "server.sock")
-    if len(path) > 100:
-        pytest.skip("the temporary folder's path is too long for a unix socket")
-    return path
 
 
 def test_a_unix_socket(unix_path: str) -> None:

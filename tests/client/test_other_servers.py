@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +41,7 @@ from tests.servers import LIBRARIES, OtherServer, other_server
 from .helpers import Bench, eventually, frame, run
 from .proxies import Proxy
 from .test_network import loopback_network
+from .test_recorder import recordings
 from .test_tls import Authority
 
 ALIVE = json_subset({"type": "alive"})
@@ -193,7 +193,6 @@ def test_a_task_that_is_slower_than_the_server(bench: OtherBench) -> None:
     assert not bench.failures()
 
 
-@pytest.mark.parametrize("scheme", ["ws"])
 @pytest.mark.parametrize("engine", ["websockets"])
 def test_compression(bench: OtherBench) -> None:
     async def main() -> None:
@@ -598,21 +597,31 @@ def test_proxies(bench: OtherBench, kind: str) -> None:
     run(main())
 
 
-@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="this platform has no unix sockets")
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_a_unix_socket(library: str, tmp_path: Path) -> None:
+def test_a_unix_socket(library: str, unix_path: str) -> None:
     bench = Bench("websockets", "ws://shop.example")
 
     async def main() -> None:
-        async with bench.client().connect("/echo", unix_socket=str(tmp_path / "socket")) as connection:
+        async with bench.client().connect("/echo", unix_socket=unix_path) as connection:
             await connection.send("x")
             assert await connection.recv() == "x"
 
-    with other_server(library, unix_socket=tmp_path / "socket"):
+    with other_server(library, unix_socket=unix_path):
         run(main())
 
 
 # Seeing what happened
+
+
+def test_the_phases_of_a_connect(bench: OtherBench) -> None:
+    async def main() -> dict[str, float | None]:
+        async with bench.connect() as connection:
+            return connection.stats.connect.as_dict()
+
+    phases = {name: time for name, time in run(main()).items() if time is not None}
+    assert phases.keys() == {"tcp", "upgrade"} | ({"tls"} if bench.secure else set())
+    (connect,) = (row.time for row in bench.rows if row.type == "WS CONNECT")
+    assert connect is not None and 0 < sum(phases.values()) <= connect
 
 
 def test_the_flight_recorder(bench: OtherBench, tmp_path: Path) -> None:
@@ -623,10 +632,9 @@ def test_the_flight_recorder(bench: OtherBench, tmp_path: Path) -> None:
                 await connection.request(order("cut"))
 
     run(main())
-    recordings = [path.read_text("utf-8").splitlines() for path in sorted(tmp_path.iterdir())]
-    assert [json.loads(head)["failed"] for head, *_ in recordings]
-    frames = [json.loads(line) for _, *lines in recordings for line in lines]
-    assert [(frame["direction"], frame["kind"]) for frame in frames][:3] == [
+    ((head, *frames),) = recordings(tmp_path)
+    assert head["failed"] == "WS SESSION"
+    assert [(frame["direction"], frame["kind"]) for frame in frames] == [
         ("sent", "text"),
         ("received", "text"),
         ("sent", "text"),
