@@ -68,9 +68,9 @@ def measure(workers: int, seconds: float, server: Server, cores: Cores) -> list[
             time.sleep(0.1)
         time.sleep(5)
         tree = Tree(master.pid)
-        first, before = server.snapshot(), sum(tree.cpu())
+        first, before = server.snapshot(), tree.cpu()[0]
         time.sleep(seconds)
-        last, after = server.snapshot(), sum(tree.cpu())
+        last, after = server.snapshot(), tree.cpu()[0]
         elapsed = last.time - first.time
         return [
             str(workers),

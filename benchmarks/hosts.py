@@ -21,6 +21,9 @@ class Host(Protocol):
     restarts_statistics: bool
     """Whether SIGUSR1 makes it forget what it reported so far, so that its latency covers the window alone."""
 
+    reports: bool
+    """Whether it says something about latency when it is terminated. One that does not is killed at once."""
+
     def command(self, file: Path, workload: Workload, scratch: Path) -> list[str]: ...
     def latency(self, scratch: Path) -> Percentiles: ...
 
@@ -29,6 +32,7 @@ class PythonHost:
     """The competitor's module is a program of its own. It reports no latency."""
 
     restarts_statistics = False
+    reports = False
 
     def command(self, file: Path, workload: Workload, scratch: Path) -> list[str]:
         return [sys.executable, "-m", f"benchmarks.competitors.{file.stem}"]
@@ -41,6 +45,7 @@ class LocustHost:
     """The competitor's module is a locustfile, run by the ordinary ``locust`` command with its statistics on."""
 
     restarts_statistics = hasattr(signal, "SIGUSR1")
+    reports = True
 
     def command(self, file: Path, workload: Workload, scratch: Path) -> list[str]:
         return [

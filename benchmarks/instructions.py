@@ -23,10 +23,9 @@ from pathlib import Path
 
 from .competitors import Competitor, load_all
 from .measuring import ROOT, Cores, Server
-from .report import python, table
+from .report import BASELINE, python, table
 from .workload import Workload
 
-BASELINE = Path(__file__).parent / "baseline.json"
 TOLERANCE = 0.10
 USERS = 10
 COMPETITORS = ["ours_websockets", "ours_picows", "asyncio_websockets_timed", "blocking", "uvloop_picows"]

@@ -20,13 +20,12 @@ import psutil
 import trustme
 
 from .competitors import Competitor
+from .hosts import Percentiles
 from .scenarios import Scenario
 from .server import Snapshot
 
 ROOT = Path(__file__).parent.parent
 CONNECT_TIMEOUT = 120.0
-SETTLE = 1.0
-"""Seconds between the last user's connection and the window."""
 
 
 class MeasurementFailed(Exception):
@@ -35,27 +34,32 @@ class MeasurementFailed(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """Of one competitor in one scenario and round. Rates are per second, CPU in seconds per second (1.0: one core)."""
+    """Of one competitor in one scenario and round. Rates are per second, CPU in seconds per second (1.0: one core).
+
+    ``reported_*`` is the latency that the tool itself reports; ``cycle_*`` is what the server knows: the time between
+    two messages of the same connection.
+    """
 
     scenario: str
     competitor: str
+    name: str
+    version: str
     round: int
     users: int
     echoes: float = 0.0
     connects: float = 0.0
-    cpu_user: float = 0.0
+    cpu: float = 0.0
     cpu_system: float = 0.0
     server_cpu: float = 0.0
     rss_kib: float = 0.0
     fds: int = 0
-    p50_ms: float | None = None
-    p95_ms: float | None = None
-    p99_ms: float | None = None
+    reported_p50_ms: float | None = None
+    reported_p95_ms: float | None = None
+    reported_p99_ms: float | None = None
+    cycle_p50_ms: float | None = None
+    cycle_p95_ms: float | None = None
+    cycle_p99_ms: float | None = None
     failure: str = ""
-
-    @property
-    def cpu(self) -> float:
-        return self.cpu_user + self.cpu_system
 
     @property
     def done(self) -> float:
@@ -165,14 +169,15 @@ class Tree:
         return [self.root, *self.root.children(recursive=True)]
 
     def cpu(self) -> tuple[float, float]:
-        """Seconds of user and system time so far."""
-        user = system = 0.0
+        """Seconds of CPU so far, and those of them in the kernel."""
+        cpu = system = 0.0
         for process in self.processes():
             with contextlib.suppress(psutil.NoSuchProcess):
                 times = process.cpu_times()
-                user += times.user
+                precise = cpu_clock(process.pid)
+                cpu += times.user + times.system if precise is None else precise
                 system += times.system
-        return user, system
+        return cpu, system
 
     def rss_kib(self) -> float:
         return sum(process.memory_info().rss for process in self.processes()) / 1024
@@ -183,6 +188,19 @@ class Tree:
         return sum(getattr(process, count)() for process in self.processes())
 
 
+def cpu_clock(pid: int) -> float | None:
+    """Seconds of CPU of a process and all its threads, in nanoseconds: what an idle client needs would be a handful of
+    the 10 ms ticks that user and system time are counted in. Linux only (clock_getcpuclockid(3), and its source for
+    how the clock's number is made).
+    """
+    if sys.platform != "linux":
+        return None
+    try:
+        return time.clock_gettime(~pid << 3 | 2)
+    except OSError:  # the process is gone
+        return None
+
+
 def measure(competitor: Competitor, scenario: Scenario, round_number: int, server: Server, cores: Cores) -> Measurement:
     workload = dataclasses.replace(
         scenario.workload,
@@ -190,7 +208,9 @@ def measure(competitor: Competitor, scenario: Scenario, round_number: int, serve
         ca_file=str(server.ca_file) if scenario.secure else "",
     )
     scratch = Path(tempfile.mkdtemp())
-    empty = Measurement(scenario.name, competitor.key, round_number, workload.users)
+    empty = Measurement(
+        scenario.name, competitor.key, competitor.name, competitor.version, round_number, workload.users
+    )
     server.ask(f"hold {workload.users if workload.activity == 'echo' else 0}")
     with (scratch / "output").open("wb") as output, cores.only(cores.client):
         process = subprocess.Popen(
@@ -204,37 +224,43 @@ def measure(competitor: Competitor, scenario: Scenario, round_number: int, serve
     try:
         tree = Tree(process.pid)
         wait_until_connected(process, server, competitor, scenario)
-        time.sleep(SETTLE)
+        time.sleep(scenario.settle)
         if competitor.host.restarts_statistics:
             process.send_signal(signal.SIGUSR1)
-        first, (user, system) = server.snapshot(), tree.cpu()
+        server.ask("watch")
+        first, (cpu, system) = server.snapshot(), tree.cpu()
         time.sleep(scenario.seconds)
-        last, (user_then, system_then) = server.snapshot(), tree.cpu()
+        last, (cpu_then, system_then) = server.snapshot(), tree.cpu()
+        server.ask("mute")
         rss_kib, fds = tree.rss_kib(), tree.fds()
         if process.poll() is not None:
             raise MeasurementFailed("it ended within the window")
-        stop(tree)
-        latency = competitor.host.latency(scratch)
+        stop(tree, patience=60 if competitor.host.reports else 0)
+        reported = competitor.host.latency(scratch)
+        cycles: Percentiles = json.loads(server.ask("cycles"))
         seconds = last.time - first.time
         return dataclasses.replace(
             empty,
             echoes=(last.echoes - first.echoes) / seconds,
             connects=(last.connects - first.connects) / seconds,
-            cpu_user=(user_then - user) / seconds,
+            cpu=(cpu_then - cpu) / seconds,
             cpu_system=(system_then - system) / seconds,
             server_cpu=(last.cpu - first.cpu) / seconds,
             rss_kib=rss_kib,
             fds=fds,
-            p50_ms=latency.get("p50"),
-            p95_ms=latency.get("p95"),
-            p99_ms=latency.get("p99"),
+            reported_p50_ms=reported.get("p50"),
+            reported_p95_ms=reported.get("p95"),
+            reported_p99_ms=reported.get("p99"),
+            cycle_p50_ms=cycles.get("p50"),
+            cycle_p95_ms=cycles.get("p95"),
+            cycle_p99_ms=cycles.get("p99"),
         )
     except (MeasurementFailed, psutil.NoSuchProcess) as failure:
         said = (scratch / "output").read_text(errors="replace").strip()[-500:]
         return dataclasses.replace(empty, failure=f"{failure}: {said}")
     finally:
         if process.poll() is None:
-            stop(tree)
+            stop(tree, patience=0)
         wait_until_empty(server)
         shutil.rmtree(scratch)
 
@@ -263,14 +289,16 @@ def wait_until_connected(
         time.sleep(0.05)
 
 
-def stop(tree: Tree) -> None:
-    """A tool that takes longer than this, or leaves processes behind, is killed: its figures are in already."""
+def stop(tree: Tree, patience: float) -> None:
+    """A tool that takes longer than this, or leaves processes behind, is killed."""
     processes = tree.processes()
-    tree.root.terminate()
-    _, left = psutil.wait_procs(processes, timeout=10)
-    for process in left:
+    if patience:
+        tree.root.terminate()
+        _, processes = psutil.wait_procs(processes, timeout=patience)
+    for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
+    psutil.wait_procs(processes)
 
 
 def wait_until_empty(server: Server) -> None:

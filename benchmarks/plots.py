@@ -9,63 +9,42 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-from .competitors import Competitor
 from .measuring import Measurement
-from .report import Results, Select
-from .scenarios import Scenario
+from .report import Results, Select, measured_scenarios
 
 OURS = "#2a7f62"
 OTHERS = "#9aa5b1"
 
 
-def write_plots(
-    folder: Path, label: str, measurements: list[Measurement], scenarios: list[Scenario], competitors: list[Competitor]
-) -> list[Path]:
+def write_plots(folder: Path, label: str, measurements: list[Measurement]) -> list[Path]:
     results = Results(measurements)
-    echo = [s.name for s in scenarios if s.name.startswith("echo 64 B") and "," not in s.name.split("users")[1]]
+    names = measured_scenarios(results)
+    echo = [name for name in names if name.startswith("echo 64 B") and name.endswith("users")]
     written = []
+
+    def bars_of(what: str, title: str, scenarios: list[str], select: Select) -> None:
+        written.append(bars(folder / f"{label}-{what}.png", title, results, scenarios, select))
+
     if echo:
-        written.append(
-            bars(
-                folder / f"{label}-echoes.png",
-                "echoes per second on one core",
-                results,
-                echo,
-                competitors,
-                lambda m: m.echoes,
-            )
-        )
-        written.append(
-            bars(
-                folder / f"{label}-cpu.png",
-                "CPU per echo, microseconds",
-                results,
-                echo,
-                competitors,
-                lambda m: m.cpu_us,
-            )
-        )
-    idle = [s.name for s in scenarios if s.name.startswith("idle,")][-1:]
-    if idle:
-        written.append(
-            bars(folder / f"{label}-memory.png", "RSS, MiB", results, idle, competitors, lambda m: m.rss_kib / 1024)
-        )
+        bars_of("echoes", "echoes per second on one core", echo, lambda m: m.echoes)
+        bars_of("cpu", "CPU per echo, microseconds", echo, lambda m: m.cpu_us)
+    if idle := [name for name in names if name.startswith("idle,")][-1:]:
+        bars_of("memory", "RSS, MiB", idle, lambda m: m.rss_kib / 1024)
     return written
 
 
-def bars(
-    path: Path, title: str, results: Results, scenarios: list[str], competitors: list[Competitor], select: Select
-) -> Path:
+def bars(path: Path, title: str, results: Results, scenarios: list[str], select: Select) -> Path:
     """One panel for each scenario: a bar at the median, a line from minimum to maximum."""
-    figure, axes = pyplot.subplots(1, len(scenarios), figsize=(5 * len(scenarios) + 2, 0.4 * len(competitors) + 1.6))
+    taking_part = [key for key in results.names if any(results.of(scenario, key) for scenario in scenarios)]
+    figure, axes = pyplot.subplots(1, len(scenarios), figsize=(5 * len(scenarios) + 2, 0.4 * len(taking_part) + 1.6))
     for axis, scenario in zip([axes] if len(scenarios) == 1 else axes, scenarios, strict=True):
-        spreads = [(c, results.spread(scenario, c.key, select)) for c in competitors]
-        found = sorted(((c, s) for c, s in spreads if s), key=lambda pair: pair[1].median)
+        spreads = [(key, results.spread(scenario, key, select)) for key in taking_part]
+        found = sorted(((key, s) for key, s in spreads if s), key=lambda pair: pair[1].median)
         axis.barh(
-            [c.name for c, _ in found],
+            [results.names[key] for key, _ in found],
             [s.median for _, s in found],
             xerr=([s.median - s.low for _, s in found], [s.high - s.median for _, s in found]),
-            color=[OURS if c.key.startswith("ours") else OTHERS for c, _ in found],
+            color=[OURS if key.startswith("ours") else OTHERS for key, _ in found],
             error_kw={"elinewidth": 1},
         )
         axis.set_title(scenario)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
+import math
 import os
 import platform
 from collections.abc import Callable, Iterable
@@ -12,15 +14,18 @@ from statistics import median
 
 import psutil
 
-from .competitors import Competitor
 from .measuring import Measurement
-from .scenarios import Scenario
+from .scenarios import FULL, SHORT
 
 REFERENCE = "blocking"
 FLOOR = "uvloop_picows"
 NOTHING = "bare_locust"
 DEFAULT_ENGINE = "ours_websockets"
 FAST_ENGINE = "ours_picows"
+LIBRARY = "asyncio_websockets_timed"
+
+BASELINE = Path(__file__).parent / "baseline.json"
+"""Written by `benchmarks.instructions`."""
 
 Select = Callable[[Measurement], float]
 
@@ -47,6 +52,7 @@ class Results:
 
     def __init__(self, measurements: Iterable[Measurement]) -> None:
         self.found = {(m.scenario, m.competitor, m.round): m for m in measurements if not m.failure}
+        self.names = {m.competitor: m.name for m in sorted(self.found.values(), key=lambda m: m.competitor)}
 
     def of(self, scenario: str, competitor: str) -> list[Measurement]:
         return [m for (s, c, _), m in self.found.items() if (s, c) == (scenario, competitor)]
@@ -93,30 +99,33 @@ def python() -> str:
     return f"{platform.python_implementation()} {platform.python_version()}"
 
 
-def write_csv(path: Path, measurements: list[Measurement], competitors: list[Competitor]) -> None:
-    version = {competitor.key: competitor.version for competitor in competitors}
+def write_csv(path: Path, measurements: list[Measurement]) -> None:
+    places = {"cpu": 6, "cpu_system": 6}  # what an idle client needs is small
     constant = {"python": python(), "machine": machine()}
     with path.open("w", newline="") as file:
-        rows = [
-            dataclasses.asdict(m)
-            | {"cpu_us": m.cpu_us, "cycle_ms": m.cycle_ms, "version": version[m.competitor]}
-            | constant
-            for m in measurements
-        ]
+        rows = [dataclasses.asdict(m) | {"cpu_us": m.cpu_us, "cycle_ms": m.cycle_ms} | constant for m in measurements]
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(
-            {key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()} for row in rows
+            {key: round(v, places.get(key, 3)) if isinstance(v, float) else v for key, v in row.items()} for row in rows
         )
 
 
-def markdown(
-    measurements: list[Measurement],
-    scenarios: list[Scenario],
-    competitors: list[Competitor],
-    missing: dict[str, str],
-    conditions: str,
-) -> str:
+def read_csv(path: Path) -> list[Measurement]:
+    """What `write_csv` wrote, rounded as it is there."""
+    kinds: dict[str, Callable[[str], object]] = {
+        "int": int,
+        "float": float,
+        "str": str,
+        "float | None": lambda text: float(text) if text else None,
+    }
+    fields = {field.name: kinds[str(field.type)] for field in dataclasses.fields(Measurement)}
+    with path.open(newline="") as file:
+        rows = [{name: convert(row[name]) for name, convert in fields.items()} for row in csv.DictReader(file)]
+    return [Measurement(**row) for row in rows]  # type: ignore[arg-type]  # converted field by field
+
+
+def markdown(measurements: list[Measurement], missing: dict[str, str], conditions: str) -> str:
     results = Results(measurements)
     rounds = max(m.round for m in measurements)
     parts = [
@@ -131,14 +140,15 @@ def markdown(
             "core though the server had time to spare: something else ran on the machine. Trust the CPU figures more "
             "than the rates, and measure again at a quiet time.\n"
         )
-    for scenario in scenarios:
-        parts.append(f"## {scenario.name[0].upper()}{scenario.name[1:]}\n")
-        parts.append(table_of(scenario, results, competitors))
-    if memory := memory_table(results, competitors):
+    for name in measured_scenarios(results):
+        parts.append(f"## {name[0].upper()}{name[1:]}\n")
+        parts.append(table_of(name, results))
+    if memory := memory_table(results):
         parts.append("## Memory and descriptors of a connection\n")
         parts.append(memory)
     parts.append("## Versions\n")
-    parts.append(table(["competitor", "versions"], [[c.name, c.version] for c in competitors]))
+    versions = {m.competitor: m.version for m in results.found.values()}
+    parts.append(table(["competitor", "versions"], [[name, versions[key]] for key, name in results.names.items()]))
     failed = [f"- {m.competitor}, {m.scenario}, round {m.round}: {m.failure}" for m in measurements if m.failure]
     left_out = [f"- {key}: {reason}" for key, reason in missing.items()]
     if failed:
@@ -146,6 +156,13 @@ def markdown(
     if left_out:
         parts += ["## Left out\n", "\n".join(left_out) + "\n"]
     return "\n".join(parts)
+
+
+def measured_scenarios(results: Results) -> list[str]:
+    """In the order of the parts."""
+    names = {m.scenario for m in results.found.values()}
+    known = [scenario.name for part in (*FULL.values(), *SHORT.values()) for scenario in part]
+    return [name for name in dict.fromkeys(known) if name in names]
 
 
 def starved(m: Measurement) -> bool:
@@ -157,36 +174,35 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def table_of(scenario: Scenario, results: Results, competitors: list[Competitor]) -> str:
+def table_of(name: str, results: Results) -> str:
     rows: list[list[str]] = []
-    name = scenario.name
-    idle = scenario.workload.activity == "idle"
-    taking_part = [c for c in competitors if results.of(name, c.key)]
-    taking_part.sort(key=lambda c: median(m.cpu if idle else -m.done for m in results.of(name, c.key)))
+    idle = name.startswith("idle")
+    taking_part = [key for key in results.names if results.of(name, key)]
+    taking_part.sort(key=lambda key: median(m.cpu if idle else -m.done for m in results.of(name, key)))
     for competitor in taking_part:
 
-        def figure(select: Select, digits: int = 0, key: str = competitor.key) -> str:
+        def figure(select: Select, digits: int = 0, key: str = competitor) -> str:
             spread = results.spread(name, key, select)
             return spread.text(digits) if spread else ""
 
         if idle:
             rows.append(
                 [
-                    competitor.name,
+                    results.names[competitor],
                     figure(lambda m: m.cpu * 100, 2),
                     figure(lambda m: m.rss_kib / 1024, 1),
                     figure(lambda m: m.fds),
                 ]
             )
             continue
-        ratio = results.ratio((name, competitor.key), (name, REFERENCE), lambda m: m.done)
-        p50, p99 = (
-            Spread.of(times)
-            for times in zip(*((m.p50_ms, m.p99_ms) for m in results.of(name, competitor.key)), strict=True)
+        ratio = results.ratio((name, competitor), (name, REFERENCE), lambda m: m.done)
+        cycle50, cycle99, reported50, reported99 = (
+            Spread.of(getattr(m, field) for m in results.of(name, competitor))
+            for field in ("cycle_p50_ms", "cycle_p99_ms", "reported_p50_ms", "reported_p99_ms")
         )
         rows.append(
             [
-                competitor.name,
+                results.names[competitor],
                 figure(lambda m: m.done),
                 ratio.text(2) if ratio else "",
                 figure(lambda m: m.cpu_us, 1),
@@ -194,80 +210,93 @@ def table_of(scenario: Scenario, results: Results, competitors: list[Competitor]
                 figure(lambda m: m.cpu * 100),
                 figure(lambda m: m.server_cpu * 100),
                 figure(lambda m: m.cycle_ms, 2),
-                f"{p50.median:.0f} / {p99.median:.0f}" if p50 and p99 else "not reported",
+                f"{cycle50.median:.1f} / {cycle99.median:.1f}" if cycle50 and cycle99 else "",
+                f"{reported50.median:.0f} / {reported99.median:.0f}" if reported50 and reported99 else "not reported",
             ]
         )
-    what = "connection" if scenario.workload.activity == "connect" else "echo"
+    what = "connection" if name.startswith("connect") else "echo"
     plural = "connections" if what == "connection" else "echoes"
     if idle:
         return table(["competitor", "CPU, % of a core", "RSS, MiB", "fds"], rows)
-    return table(
-        [
-            "competitor",
-            f"{plural}/s",
-            "times the blocking recipe",
-            f"CPU us/{what}",
-            "of it system",
-            "client CPU %",
-            "server CPU %",
-            "cycle ms (users / rate)",
-            "reported p50 / p99 ms",
-        ],
-        rows,
-    )
+    header = [
+        "competitor",
+        f"{plural}/s",
+        "times the blocking recipe",
+        f"CPU us/{what}",
+        "of it system",
+        "client CPU %",
+        "server CPU %",
+        "cycle ms (users / rate)",
+        "the server's p50 / p99 of it",
+        "the tool's p50 / p99 ms",
+    ]
+    columns = len(header) if what == "echo" else len(header) - 2  # nobody's latency is asked for connections
+    return table(header[:columns], [row[:columns] for row in rows])
 
 
-def memory_table(results: Results, competitors: list[Competitor]) -> str:
+def memory_table(results: Results) -> str:
     rows = []
-    for competitor in competitors:
-        rss = results.per_user(competitor.key, lambda m: m.rss_kib)
-        fds = results.per_user(competitor.key, lambda m: m.fds)
+    for key, name in results.names.items():
+        rss = results.per_user(key, lambda m: m.rss_kib)
+        fds = results.per_user(key, lambda m: m.fds)
         if rss and fds:
-            beyond = results.per_connection_kib(competitor.key)
-            rows.append([competitor.name, rss.text(1), beyond.text(1) if beyond else "", f"{fds.median:.2f}"])
+            beyond = results.per_connection_kib(key)
+            rows.append([name, rss.text(1), beyond.text(1) if beyond else "", f"{fds.median:.2f}"])
     header = ["competitor", "RSS KiB per idle user", "beyond a Locust user without a connection", "fds per user"]
     return table(header, rows) if rows else ""
 
 
 def aims(results: Results) -> str:
-    """The figures that the project set itself, and where it stands."""
-    names = {m.scenario for m in results.found.values()}
+    """The figures that the project set itself, and where it stands. Without a limit: for comparison."""
     rows: list[list[str]] = []
 
-    def row(figure: str, aim: str, spread: Spread | None, digits: int = 2) -> None:
+    def row(figure: str, spread: Spread | None, least: float = 0, most: float = math.inf, digits: int = 2) -> None:
         if spread:
-            rows.append([figure, aim, spread.text(digits)])
+            must = f"at least {least}" if least else f"at most {most}" if most < math.inf else ""
+            reached = "" if not must else "yes" if least <= round(spread.median, digits) <= most else "**no**"
+            rows.append([figure, must, spread.text(digits), reached])
 
+    engines = ((FAST_ENGINE, "fast engine"), (DEFAULT_ENGINE, "default engine"))
     for users in (50, 1000):
         echo = f"echo 64 B, {users} users"
-        for key, engine, must in ((FAST_ENGINE, "fast", "at least 2.0"), (DEFAULT_ENGINE, "default", "at least 1.1")):
-            row(
-                f"echoes/s, {users} users, {engine} engine : blocking recipe",
-                must,
-                results.ratio((echo, key), (echo, REFERENCE), lambda m: m.echoes),
-            )
-            row(
-                f"CPU an echo, {users} users, blocking recipe : {engine} engine",
-                "the same, less blurred",
-                results.ratio((echo, REFERENCE), (echo, key), lambda m: m.cpu_us),
-            )
+        for (key, engine), least in zip(engines, (2.0, 1.1), strict=True):
+            rate = results.ratio((echo, key), (echo, REFERENCE), lambda m: m.echoes)
+            row(f"echoes/s, {users:,} users, {engine} : blocking recipe", rate, least=least)
+            cpu = results.ratio((echo, REFERENCE), (echo, key), lambda m: m.cpu_us)
+            row(f"the same by CPU an echo, which a shared machine blurs less ({users:,} users, {engine})", cpu)
+        floor = results.ratio((echo, FAST_ENGINE), (echo, FLOOR), lambda m: m.cpu_us)
+        row(f"CPU an echo, {users:,} users, fast engine : picows on uvloop without Locust", floor, most=3)
+    instructions = json.loads(BASELINE.read_text())["instructions_per_echo"]
+    if results.found and {DEFAULT_ENGINE, LIBRARY} <= instructions.keys():
         row(
-            f"CPU an echo, {users} users, fast engine : picows on uvloop without Locust",
-            "at most 3",
-            results.ratio((echo, FAST_ENGINE), (echo, FLOOR), lambda m: m.cpu_us),
+            "instructions an echo, default engine : websockets on asyncio, fixed buffer, two events",
+            Spread.of([instructions[DEFAULT_ENGINE] / instructions[LIBRARY]]),
+            most=1.0,
         )
-    for key, engine, must in ((FAST_ENGINE, "fast", "28"), (DEFAULT_ENGINE, "default", "24")):
-        row(f"RSS KiB of a connection, {engine} engine", f"at most {must}", results.per_connection_kib(key), 1)
-        row(f"fds per user, {engine} engine", "1", results.per_user(key, lambda m: m.fds))
-        if "idle, 5000 users" in names:
-            row(
-                f"CPU of 5,000 idle users, {engine} engine, % of a core",
-                "under 2",
-                results.spread("idle, 5000 users", key, lambda m: m.cpu * 100),
-            )
-        row(
-            f"growth of CPU an echo, 50 to 5,000 users, {engine} engine",
-            "at most 1.3",
-            results.ratio(("echo 64 B, 5000 users", key), ("echo 64 B, 50 users", key), lambda m: m.cpu_us),
-        )
-    return "## What it must reach\n\n" + table(["figure", "must", "measured"], rows) if rows else ""
+    for (key, engine), most in zip(engines, (28.0, 24.0), strict=True):
+        row(f"RSS KiB of an idle connection, {engine}", results.per_connection_kib(key), most=most, digits=1)
+    row("RSS KiB of an idle connection, blocking recipe", results.per_connection_kib(REFERENCE), digits=1)
+    for key, engine in engines:
+        row(f"fds per user, {engine}", results.per_user(key, lambda m: m.fds), most=1)
+    idle = "idle, 5000 users"
+    for (key, who), most in zip(
+        (*engines, (REFERENCE, "blocking recipe"), (NOTHING, "Locust's own, without connections")),
+        (2.0, 2.0, math.inf, math.inf),
+        strict=True,
+    ):
+        row(f"CPU of 5,000 idle users, % of a core, {who}", results.spread(idle, key, lambda m: m.cpu * 100), most=most)
+    many, few = "echo 64 B, 5000 users", "echo 64 B, 50 users"
+    for (key, who), most in zip((*engines, (REFERENCE, "blocking recipe")), (1.3, 1.3, math.inf), strict=True):
+        growth = results.ratio((many, key), (few, key), lambda m: m.cpu_us)
+        row(f"growth of CPU an echo from 50 to 5,000 users, {who}", growth, most=most)
+    return (
+        "## What it must reach\n\n" + table(["figure", "must", "measured", "reached"], rows) + INSTRUCTIONS_NOTE
+        if rows
+        else ""
+    )
+
+
+INSTRUCTIONS_NOTE = """
+Instructions are counted apart from this run (`python -m benchmarks.instructions`, `baseline.json`). What is measured
+is the median (minimum-maximum) over the rounds; whether it reached what it must is judged by the median.
+"""

@@ -6,8 +6,15 @@ It is `picows` on uvloop (plain asyncio where there is no uvloop). permessage-de
 back as it came, still compressed. Both directions have the same window size and pass through the same messages in
 the same order, so the client's own compressed stream is a valid one to decompress.
 
-The control port speaks lines: ``snapshot`` is answered with a `Snapshot`, ``hold N`` makes it keep back the echoes
-until N users are connected (users that already echo would starve those that are still connecting).
+The control port speaks lines:
+
+    snapshot    is answered with a `Snapshot`
+    hold N      keeps the echoes back until N users are connected: users that already echo would starve those that are
+                still connecting
+    watch       begins to take down every cycle: the time between two messages of the same connection, which is what a
+                user of a closed loop really waits
+    mute        echoes no more, until the next ``hold``: lets the client end without a crowd of its own
+    cycles      is answered with the percentiles of the cycles between ``watch`` and ``mute``, in milliseconds
 """
 
 from __future__ import annotations
@@ -21,6 +28,7 @@ import os
 import ssl
 import sys
 import time
+from array import array
 
 from picows import (
     WSFrame,
@@ -60,12 +68,30 @@ class Counters:
         self.echoes = 0
         self.hold_until = 0
         self.held: list[tuple[WSTransport, WSMsgType, bytes, bool]] = []
+        self.watching = False
+        self.muted = False
+        self.cycles = array("f")
 
     def snapshot(self) -> Snapshot:
         cpu = os.times()
         return Snapshot(time.monotonic(), cpu.user + cpu.system, self.open, self.connects, self.echoes)
 
+    def watch(self) -> None:
+        self.cycles = array("f")
+        self.watching = True
+
+    def mute(self) -> None:
+        self.watching = False
+        self.muted = True
+
+    def percentiles(self) -> dict[str, float]:
+        """Of the cycles, in milliseconds; sorting a million takes a while, so ask when the client is gone."""
+        cycles = sorted(self.cycles)
+        return {f"p{p}": cycles[len(cycles) * p // 100] * 1000 for p in (50, 95, 99)} if cycles else {}
+
     def hold(self, users: int) -> None:
+        self.muted = False
+        self.held.clear()  # of clients that are gone
         self.hold_until = users
         self.release_if_complete()
 
@@ -80,6 +106,7 @@ class Counters:
 class EchoListener(WSListener):
     def __init__(self, counters: Counters) -> None:
         self.counters = counters
+        self.arrived = 0.0
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self.counters.open += 1
@@ -97,11 +124,18 @@ class EchoListener(WSListener):
             transport.disconnect()
         elif kind is WSMsgType.TEXT or kind is WSMsgType.BINARY or kind is WSMsgType.CONTINUATION:
             counters = self.counters
+            if frame.fin:
+                now = time.perf_counter()
+                if counters.watching and self.arrived:
+                    counters.cycles.append(now - self.arrived)
+                self.arrived = now
+                counters.echoes += 1
+            if counters.muted:
+                return
             if counters.hold_until:
                 counters.held.append((transport, kind, frame.get_payload_as_bytes(), frame.rsv1))
             else:
                 transport.send(kind, frame.get_payload_as_memoryview(), frame.fin, frame.rsv1)
-            counters.echoes += frame.fin
 
 
 def accept(request: WSUpgradeRequest, counters: Counters) -> WSListener | WSUpgradeResponseWithListener:
@@ -128,8 +162,16 @@ async def control(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, co
             case [b"hold", users]:
                 counters.hold(int(users))
                 answer = "ok"
+            case [b"watch"]:
+                counters.watch()
+                answer = "ok"
+            case [b"mute"]:
+                counters.mute()
+                answer = "ok"
+            case [b"cycles"]:
+                answer = json.dumps(counters.percentiles())
             case _:
-                answer = "the control port knows: snapshot, hold N"
+                answer = "the control port knows: snapshot, hold N, watch, mute, cycles"
         writer.write(answer.encode() + b"\n")
     writer.close()
 

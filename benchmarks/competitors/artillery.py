@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from benchmarks.workload import Workload
 if not (PROGRAM := shutil.which("artillery")):
     raise ImportError("artillery is not on PATH")
 
+os.environ["ARTILLERY_DISABLE_TELEMETRY"] = "true"  # it would tell its makers of every run
 NAME = "Artillery"
 VERSION = " ".join(
     re.findall(
@@ -26,6 +28,7 @@ ACTIVITIES = {"echo", "idle"}
 
 class Artillery:
     restarts_statistics = False
+    reports = False
 
     def command(self, file: Path, workload: Workload, scratch: Path) -> list[str]:
         # A `capture` is what makes a send wait for the answer.

@@ -44,6 +44,7 @@ IDLE = '<thinktime value="100000"/>'
 
 class Tsung:
     restarts_statistics = False
+    reports = False
 
     def command(self, file: Path, workload: Workload, scratch: Path) -> list[str]:
         echo = ECHO.format(message=escape(workload.message))
