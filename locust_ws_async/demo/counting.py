@@ -64,6 +64,7 @@ class CountedConnection(ServerConnection):
         self.counts = Counts()  # the server puts its route's own here once it has read the path
         self._is_counted = False
         self._is_deaf = False
+        self._discards = False
 
     def count_open(self) -> None:
         """Count this connection, now that its handshake is done, until it is lost."""
@@ -87,12 +88,17 @@ class CountedConnection(ServerConnection):
     async def close(self, code: CloseCode | int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
         if self._is_deaf:
             self.transport.abort()  # who does not listen cannot finish a closing handshake
+        # Nobody receives any more. Messages that pile up would stop the reading, and keep the client's close frame out.
+        self._discards = True
+        self.transport.resume_reading()
         await super().close(code, reason)
 
     def process_event(self, event: Event) -> None:
         if isinstance(event, Frame) and event.opcode in DATA_OPCODES:
             self.counts.bytes_in += len(event.data)
             self.counts.messages_in += event.fin
+            if self._discards:
+                return
         super().process_event(event)
 
     def data_received(self, data: bytes) -> None:

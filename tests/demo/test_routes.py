@@ -260,6 +260,26 @@ class TestFaults:
     def test_ends(self, shared_server: DemoServerProcess, path: str, closed: tuple[int, str]) -> None:
         assert visit(shared_server, path, close_of) == closed
 
+    def test_close_takes_the_answer_of_a_client_that_sends_on(self, server: DemoServerProcess) -> None:
+        async def flood() -> None:
+            reader, writer = await asyncio.open_connection(*server.url.removeprefix("ws://").split(":"))
+            writer.write(
+                b"GET /close/1011 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+            )
+            await reader.readuntil(b"\r\n\r\n")
+            mask = bytes(4)
+            writer.write((b"\x82\xfe" + (10_000).to_bytes(2, "big") + mask + bytes(10_000)) * 40)
+            close = await reader.readexactly(4)
+            writer.write(b"\x88\x82" + mask + close[2:])
+            assert await reader.read() == b""
+            writer.close()
+            await writer.wait_closed()
+
+        asyncio.run(asyncio.wait_for(flood(), 30 * SCALE))
+        stats = server.stats()["routes"]["/close/<code>"]
+        assert (stats["messages_in"], stats["closes"]) == (40, {"1011": 1})
+
     def test_drop_after_some_messages(self, shared_server: DemoServerProcess) -> None:
         async def exchange(connection: ClientConnection) -> Any:
             for message in "abc":
