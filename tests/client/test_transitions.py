@@ -12,33 +12,9 @@ from websockets.protocol import State
 
 from locust_ws_async.client import CONNECT, SESSION, Backoff, WebSocketClient, WebSocketConnection, link
 from locust_ws_async.client.lifecycle import TRANSITIONS, Event, Phase, next_phase
-from locust_ws_async.exceptions import ConnectionClosed, HandshakeRejected
 
 from .helpers import Bench, answer_handshake, eventually, frame, raw_server, run, tcp_server, until_eof
 from .test_reconnect import SOON, cut, echo, server
-
-Script = Callable[[WebSocketClient], Awaitable[WebSocketConnection | None]]
-
-
-class Scenario(NamedTuple):
-    """What leads a connection through a walk, and the rows of it."""
-
-    script: Script
-    walk: list[Event]
-    rows: str
-
-
-SCENARIOS: list[Scenario] = []
-
-
-def leads_through(walk: str, rows: str) -> Callable[[Script], Script]:
-    """``rows``: C for ``WS CONNECT`` and S for ``WS SESSION``, in small letters when they are failures."""
-
-    def add(script: Script) -> Script:
-        SCENARIOS.append(Scenario(script, [Event[name] for name in walk.split()], rows))
-        return script
-
-    return add
 
 
 async def cut_when_told(connection: ServerConnection) -> None:
@@ -60,10 +36,19 @@ async def log_in(connection: WebSocketConnection) -> None:
     await connection.request("login")
 
 
-# Connections that are not made again
+async def be_ended(client: WebSocketClient, *sessions: Any, **options: Any) -> WebSocketConnection:
+    async with server(*sessions) as url:
+        connection = await client.connect(url, **options)
+        await connection.wait_closed()
+        return connection
 
 
-@leads_through("CONNECTED RESTORED CLOSE ENDED", rows="CS")
+async def fail_to_connect(client: WebSocketClient, session: Any) -> None:
+    async with server(session) as url:
+        with pytest.raises(ConnectionError):
+            await client.connect(url, on_connected=log_in)
+
+
 async def close(client: WebSocketClient) -> WebSocketConnection:
     async with server(echo) as url:
         connection = await client.connect(url)
@@ -75,31 +60,6 @@ async def close(client: WebSocketClient) -> WebSocketConnection:
         return connection
 
 
-@leads_through("FAILED", rows="c")
-async def be_rejected(client: WebSocketClient) -> None:
-    async with server(503) as url:
-        with pytest.raises(HandshakeRejected):
-            await client.connect(url)
-
-
-@leads_through("CONNECTED RESTORED ENDED", rows="Cs")
-async def be_cut(client: WebSocketClient) -> WebSocketConnection:
-    async with server(cut) as url:
-        connection = await client.connect(url)
-        await connection.wait_closed()
-        return connection
-
-
-@leads_through("CONNECTED RESTORED ENDING ENDED", rows="Cs")
-async def be_closed(client: WebSocketClient) -> WebSocketConnection:
-    async with server(restart) as url:
-        connection = await client.connect(url)
-        await connection.wait_closed()
-        assert connection.close_code == 1012
-        return connection
-
-
-@leads_through("CONNECTED RESTORED ENDING CLOSE ENDED", rows="Cs")
 async def close_while_the_server_closes(client: WebSocketClient) -> WebSocketConnection:
     async def keep_tcp_open(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(frame(8, b"\x03\xf4"))
@@ -112,30 +72,9 @@ async def close_while_the_server_closes(client: WebSocketClient) -> WebSocketCon
         return connection
 
 
-# While the first on_connected runs
-
-
-@leads_through("CONNECTED CLOSE ENDED", rows="CS")
 async def close_while_restoring(client: WebSocketClient) -> WebSocketConnection:
     async with server(echo) as url:
         return await client.connect(url, on_connected=lambda connection: connection.close())
-
-
-@leads_through("CONNECTED ENDED", rows="Cs")
-async def be_cut_while_restoring(client: WebSocketClient) -> None:
-    async with server(cut) as url:
-        with pytest.raises(ConnectionClosed):
-            await client.connect(url, on_connected=log_in)
-
-
-@leads_through("CONNECTED ENDING ENDED", rows="Cs")
-async def be_closed_while_restoring(client: WebSocketClient) -> None:
-    async with server(restart) as url:
-        with pytest.raises(ConnectionClosed):
-            await client.connect(url, on_connected=log_in)
-
-
-# Connections that are made again
 
 
 async def come_back(client: WebSocketClient, *sessions: Any, **options: Any) -> WebSocketConnection:
@@ -148,25 +87,6 @@ async def come_back(client: WebSocketClient, *sessions: Any, **options: Any) -> 
         return connection
 
 
-@leads_through("CONNECTED RESTORED ENDING LOST RETRY FAILED RETRY CONNECTED RESTORED CLOSE ENDED", rows="CscCS")
-async def come_back_after_a_close_and_a_failed_attempt(client: WebSocketClient) -> WebSocketConnection:
-    return await come_back(client, restart_when_told, 503, echo)
-
-
-@leads_through("CONNECTED RESTORED LOST RETRY CONNECTED LOST RETRY CONNECTED RESTORED CLOSE ENDED", rows="CsCsCS")
-async def come_back_after_a_cut_and_one_while_restoring(client: WebSocketClient) -> WebSocketConnection:
-    return await come_back(client, cut_when_told, cut, echo, on_connected=log_in)
-
-
-@leads_through("CONNECTED RESTORED LOST RETRY FAILED RETRY FAILED EXHAUSTED", rows="Cscc")
-async def give_up(client: WebSocketClient) -> WebSocketConnection:
-    async with server(cut, 503) as url:
-        connection = await client.connect(url, reconnect=Backoff(0.01, attempts=2))
-        await connection.wait_closed()
-        return connection
-
-
-@leads_through("CONNECTED RESTORED LOST CLOSE", rows="Cs")
 async def close_while_waiting(client: WebSocketClient) -> WebSocketConnection:
     async with server(cut) as url:
         connection = await client.connect(url, reconnect=Backoff(60, 60))
@@ -175,7 +95,6 @@ async def close_while_waiting(client: WebSocketClient) -> WebSocketConnection:
         return connection
 
 
-@leads_through("CONNECTED RESTORED LOST RETRY CLOSE", rows="Cs")
 async def close_while_reconnecting(client: WebSocketClient) -> WebSocketConnection:
     attempts = 0
 
@@ -195,7 +114,51 @@ async def close_while_reconnecting(client: WebSocketClient) -> WebSocketConnecti
         return connection
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.script.__name__)
+class Scenario(NamedTuple):
+    """
+    A walk; its rows, C for ``WS CONNECT`` and S for ``WS SESSION``, in small letters when they are failures; and what
+    leads a connection through it.
+    """
+
+    walk: str
+    rows: str
+    lead: Callable[[WebSocketClient], Awaitable[WebSocketConnection | None]]
+
+
+SCENARIOS = {
+    "close": Scenario("CONNECTED RESTORED CLOSE ENDED", "CS", close),
+    "be rejected": Scenario("FAILED", "c", lambda client: fail_to_connect(client, 503)),
+    "be cut": Scenario("CONNECTED RESTORED ENDED", "Cs", lambda client: be_ended(client, cut)),
+    "be closed": Scenario("CONNECTED RESTORED ENDING ENDED", "Cs", lambda client: be_ended(client, restart)),
+    "close while the server closes": Scenario(
+        "CONNECTED RESTORED ENDING CLOSE ENDED", "Cs", close_while_the_server_closes
+    ),
+    "close while restoring": Scenario("CONNECTED CLOSE ENDED", "CS", close_while_restoring),
+    "be cut while restoring": Scenario("CONNECTED ENDED", "Cs", lambda client: fail_to_connect(client, cut)),
+    "be closed while restoring": Scenario(
+        "CONNECTED ENDING ENDED", "Cs", lambda client: fail_to_connect(client, restart)
+    ),
+    "come back after a close and a failed attempt": Scenario(
+        "CONNECTED RESTORED ENDING LOST RETRY FAILED RETRY CONNECTED RESTORED CLOSE ENDED",
+        "CscCS",
+        lambda client: come_back(client, restart_when_told, 503, echo),
+    ),
+    "come back after a cut and one while restoring": Scenario(
+        "CONNECTED RESTORED LOST RETRY CONNECTED LOST RETRY CONNECTED RESTORED CLOSE ENDED",
+        "CsCsCS",
+        lambda client: come_back(client, cut_when_told, cut, echo, on_connected=log_in),
+    ),
+    "give up": Scenario(
+        "CONNECTED RESTORED LOST RETRY FAILED RETRY FAILED EXHAUSTED",
+        "Cscc",
+        lambda client: be_ended(client, cut, 503, reconnect=Backoff(0.01, attempts=2)),
+    ),
+    "close while waiting": Scenario("CONNECTED RESTORED LOST CLOSE", "Cs", close_while_waiting),
+    "close while reconnecting": Scenario("CONNECTED RESTORED LOST RETRY CLOSE", "Cs", close_while_reconnecting),
+}
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
 def test_a_walk(bench: Bench, monkeypatch: pytest.MonkeyPatch, scenario: Scenario) -> None:
     steps: list[tuple[Phase, Event, Phase]] = []
 
@@ -206,9 +169,9 @@ def test_a_walk(bench: Bench, monkeypatch: pytest.MonkeyPatch, scenario: Scenari
 
     monkeypatch.setattr(link, "next_phase", record)
     client = bench.client(reported=frozenset({CONNECT, SESSION}))
-    connection = run(scenario.script(client))
+    connection = run(scenario.lead(client))
 
-    assert [event for _, event, _ in steps] == scenario.walk
+    assert [event.name for _, event, _ in steps] == scenario.walk.split()
     assert [phase for phase, _, _ in steps] == [Phase.CONNECTING, *(target for _, _, target in steps[:-1])]
     assert steps[-1][2] is Phase.CLOSED
     assert connection is None or connection.state is State.CLOSED
@@ -220,9 +183,9 @@ def test_a_walk(bench: Bench, monkeypatch: pytest.MonkeyPatch, scenario: Scenari
 @pytest.mark.parametrize(("phase", "event"), TRANSITIONS)
 def test_every_line_is_walked(phase: Phase, event: Event) -> None:
     walked = set()
-    for scenario in SCENARIOS:
+    for scenario in SCENARIOS.values():
         at = Phase.CONNECTING
-        for step in scenario.walk:
-            walked.add((at, step))
-            at = next_phase(at, step)
+        for name in scenario.walk.split():
+            walked.add((at, Event[name]))
+            at = next_phase(at, Event[name])
     assert (phase, event) in walked
