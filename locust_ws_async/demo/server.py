@@ -68,7 +68,7 @@ class DemoServer:
         self._opening: set[CountedConnection] = set()
         # A factory, which websockets documents but does not annotate.
         connection = cast(type[ServerConnection], functools.partial(CountedConnection, self._opening))
-        self._server = serve(
+        self._serving = serve(
             self._handle,
             host,
             port,
@@ -84,7 +84,7 @@ class DemoServer:
         )
 
     async def __aenter__(self) -> Self:
-        await self._server.__aenter__()
+        self._server = await self._serving.__aenter__()
         return self
 
     async def __aexit__(
@@ -95,7 +95,7 @@ class DemoServer:
     ) -> None:
         for connection in self._opening:
             connection.transport.abort()  # websockets would wait for these until their handshake times out
-        await self._server.__aexit__(exc_type, exc_value, traceback)
+        await self._serving.__aexit__(exc_type, exc_value, traceback)
 
     @property
     def port(self) -> int:
