@@ -295,9 +295,10 @@ class WebSocketConnection(Link):
                 inbox.full()
 
     def put_back(self, received: Received) -> None:
-        """Leave a message to the next ``recv`` after all. Called by ``expect``."""
-        self.inbox.appendleft(received)
-        self._wake_receiver()
+        """Leave a message to whoever wants it after all. Called by ``expect``."""
+        if not self.dispatch.take_again(*received):
+            self.inbox.appendleft(received)
+            self._wake_receiver()
 
     # Certain messages. Who gets what is in dispatch.py.
 
@@ -344,7 +345,7 @@ class WebSocketConnection(Link):
         Cancelling stops the wait, which is then not reported; the message stays sent.
 
         Args:
-            payload: str, bytes, or anything else to send as JSON.
+            payload: str or bytes-like, or anything else to send as JSON.
             match: what the reply looks like: :func:`json_field` pairs it with the request; else a predicate on the
                 message, or :func:`json_subset`, :func:`regex`, :func:`prefix`; by default the next message, see above.
             timeout: seconds to wait, None for no limit; by default ``request_timeout``.
@@ -356,7 +357,9 @@ class WebSocketConnection(Link):
             ConnectionClosed: the connection is over, or ended before the reply.
             ValueError: the request has no such field as ``json_field`` looks for.
         """
-        text = payload if isinstance(payload, (str, bytes)) else dumps(payload, separators=(",", ":"))
+        text = bytes(payload) if isinstance(payload, (bytearray, memoryview)) else payload
+        if not isinstance(text, (str, bytes)):
+            text = dumps(payload, separators=(",", ":"))
         key = match.key_of_request(text) if isinstance(match, Correlation) else None
         return self._exchange((*encode(text), key), match, timeout, name, False, catch_response)
 
@@ -459,10 +462,10 @@ class WebSocketConnection(Link):
             PingTimeout: there was no pong in time.
             ConnectionClosed: the connection is over, or ended before the pong.
         """
-        payload = self.pings.new_payload(data)
         sent = perf_counter()
         if self._phase is not _OPEN:
             sent = await self._ready_for(PING, sent)
+        payload = self.pings.new_payload(data)
         try:
             latency = await self.pings.pong(payload, sent, self._options.ping_timeout if timeout is None else timeout)
         except (PingTimeout, ConnectionClosed) as exc:

@@ -47,3 +47,7 @@ class Dispatch:
         if size > _SMALL:
             forget_parsed()
         return taken
+
+    def take_again(self, message: str | bytes, size: int, arrived: float) -> bool:
+        """The same for a message that a wait had taken, and has no use for any more."""
+        return self.pending.take(message, size, arrived) or self.handlers.take(message, size, arrived)

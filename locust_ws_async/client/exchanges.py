@@ -23,6 +23,8 @@ __all__ = ["Exchange", "Pending", "Reply"]
 _LATE_SECONDS = 60.0
 _LATE_COUNT = 1000
 
+_NOT_READ = "no message that matches within the timeout, and none was read: the queue of recv is full (max_queue)"
+
 
 class Received(NamedTuple):
     """A message with its size in bytes and its time of arrival (perf_counter)."""
@@ -189,7 +191,7 @@ class Pending:
             if waiter.future is None:
                 self.remove(waiter)  # late beyond all patience
             elif not waiter.future.done():
-                error = MessageTimeout()
+                error = MessageTimeout(_NOT_READ) if self._connection.reading_paused else MessageTimeout()
                 error.__cause__ = waiter.problem
                 waiter.future.set_exception(error)
                 self.give_up(waiter)
@@ -352,12 +354,12 @@ class Exchange(Deferred[Any]):
         pending = connection.dispatch.pending
         opcode, payload, key = self._payload or (0, b"", None)
         is_request = self._payload is not None
+        if is_request:
+            connection.write(opcode, payload)
         waiter = pending.add(self._match, key, self._name, self._started, timeout, is_request)
         future = waiter.future
         assert future is not None
         try:
-            if is_request:
-                connection.write(opcode, payload)
             return await future
         except asyncio.CancelledError:
             pending.give_up(waiter)

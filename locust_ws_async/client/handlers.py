@@ -7,6 +7,7 @@ import inspect
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from math import isfinite
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +81,7 @@ class Handlers:
 
         def age(message: Any, arrived: float) -> float:
             value = value_of(message)
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
                 raise TypeError("measure_push: sent_at is not a number of seconds or milliseconds since the epoch")
             seconds = value / 1000 if abs(value) > _MILLISECONDS else value
             return time.time() - (perf_counter() - arrived) + clock_offset - seconds

@@ -56,8 +56,8 @@ class Pings:
         """
         waiter: asyncio.Future[float] = self._loop.create_future()
         timer = None if timeout is None else self._loop.call_later(timeout, _expire, waiter)
-        self._send(payload, waiter, sent)
         try:
+            self._send(payload, waiter, sent)
             return await waiter
         finally:
             self._unanswered.pop(payload, None)

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import websockets.exceptions
+from websockets.exceptions import ConcurrencyError
 from websockets.protocol import State
 
+from locust_ws_async.client.connection import Latency, WebSocketConnection
 from locust_ws_async.exceptions import ConnectionClosedError, PingTimeout
 
 from .helpers import Bench, eventually, frame, raw_server, run, until_eof
@@ -273,6 +275,29 @@ def test_ping(bench: Bench) -> None:
     ping, with_data = (row for row in bench.rows if row.type == "WS PING")
     assert (ping.length, with_data.length) == (4, 4)
     assert ping.time is not None and ping.time > 0
+
+
+def test_two_pings_with_the_same_data(bench: Bench) -> None:
+    """Also when both wait for a connection that is being restored."""
+
+    async def main() -> None:
+        restored = asyncio.Event()
+        opened: asyncio.Future[WebSocketConnection] = asyncio.get_running_loop().create_future()
+
+        async def restore(connection: WebSocketConnection) -> None:
+            opened.set_result(connection)
+            await restored.wait()
+
+        connecting = asyncio.ensure_future(bench.client().connect("/echo", on_connected=restore))
+        connection = await opened
+        pings = [asyncio.ensure_future(connection.ping("same")) for _ in range(2)]
+        await asyncio.sleep(0)
+        restored.set()
+        results = await asyncio.gather(*pings, return_exceptions=True)
+        assert {type(result) for result in results} == {Latency, ConcurrencyError}
+        await (await connecting).close()
+
+    run(main())
 
 
 def test_a_ping_without_pong_times_out(bench: Bench) -> None:

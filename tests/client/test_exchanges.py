@@ -32,10 +32,11 @@ def test_a_request(bench: Bench) -> None:
             assert await connection.request("hello") == "hello"
             assert await connection.request(b"bytes", name="bytes") == b"bytes"
             assert await connection.request({"a": [1]}) == '{"a":[1]}'
+            assert await connection.request(memoryview(b"view")) == b"view"
 
     run(main())
-    assert bench.types() == ["WS CONNECT", *["WS REQUEST"] * 3, "WS SESSION"]
-    hello, named, _ = bench.rows[1:4]
+    assert bench.types() == ["WS CONNECT", *["WS REQUEST"] * 4, "WS SESSION"]
+    hello, named = bench.rows[1:3]
     assert hello.time is not None and hello.time >= 40
     assert (hello.name, hello.length, hello.response) == ("/echo", 5, "hello")
     assert named.name == "bytes"
@@ -265,6 +266,52 @@ def test_cancelling_an_expectation_in_the_turn_of_the_loop_in_which_it_fails(ben
 
     run(main())
     assert bench.types() == ["WS CONNECT", "WS SESSION"]
+
+
+def test_a_message_in_the_turn_of_the_loop_in_which_its_expectation_is_cancelled(bench: Bench) -> None:
+    """It is for the next that wants it: another expectation, a handler, recv."""
+
+    async def main() -> None:
+        handled: list[Any] = []
+        async with bench.client().connect("/echo") as connection:
+            for number, wanted in enumerate(("expect", "handler", "recv"), 1):
+                first = asyncio.ensure_future(connection.expect(any_message))
+                await asyncio.sleep(0)
+                other: asyncio.Future[Any] | None = None
+                if wanted == "expect":
+                    other = asyncio.ensure_future(connection.expect(any_message))
+                    await asyncio.sleep(0)
+                elif wanted == "handler":
+                    subscription = connection.on(any_message, handled.append)
+                await connection.send(wanted)
+                while connection.stats.messages_received < number:
+                    await asyncio.sleep(0)
+                first.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await first
+                if other is not None:
+                    assert await other == wanted
+                elif wanted == "handler":
+                    assert handled == [wanted]
+                    subscription.cancel()
+                else:
+                    assert await connection.recv() == wanted
+
+    run(main())
+
+
+def test_a_timeout_says_that_nothing_was_read(bench: Bench) -> None:
+    """The messages that nobody takes stand in the way of the reply."""
+
+    async def main() -> None:
+        async with bench.client().connect(
+            "/ticker?rate=10000", max_queue=10, name=f"unread {bench.engine}"
+        ) as connection:
+            await eventually(lambda: connection.reading_paused)
+            with pytest.raises(MessageTimeout, match=r"none was read: the queue of recv is full \(max_queue\)"):
+                await connection.request({"id": 1}, match=BY_ID, timeout=0.05)
+
+    run(main())
 
 
 def test_a_reply_in_the_turn_of_the_loop_in_which_its_request_is_cancelled(bench: Bench) -> None:

@@ -196,7 +196,7 @@ def test_push_latency_with_a_clock_offset_in_milliseconds_and_left_to_recv(bench
     assert 29_000 < old < 35_000 and 29_000 < old_again < 35_000
 
 
-@pytest.mark.parametrize("message", ["not JSON", "{}", '{"sent_at": "noon"}', '{"sent_at": true}'])
+@pytest.mark.parametrize("message", ["not JSON", "{}", '{"sent_at": "noon"}', '{"sent_at": true}', '{"sent_at": NaN}'])
 def test_a_push_without_its_time_is_a_failure(bench: Bench, message: str) -> None:
     async def main() -> None:
         async with bench.client().connect("/echo") as connection:
