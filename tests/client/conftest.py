@@ -5,11 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from locust_ws_async.client import ENGINES
 from tests.support import DemoServerProcess, demo_server_process
 
 from .helpers import Bench
+
+# No limits of time that a busy machine exceeds.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

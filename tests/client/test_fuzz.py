@@ -13,7 +13,7 @@ from locust_ws_async.exceptions import ConnectError, ConnectionClosed
 
 from .helpers import Bench, frame, raw_server, run, tcp_server
 
-EXAMPLES = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+EXAMPLES = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 OK = "normal end"
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from locust_ws_async.client import (
@@ -108,7 +108,6 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-@settings(deadline=None)
 @example([("request", 0), ("wait", "any"), ("reply", 0)])
 @example([("wait", "any"), ("request", 0), ("reply", 0)])
 @example([("request", 0), ("call", 0), ("reply", 0)])
