@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 SCALE = float(os.environ.get("LOCUST_WS_TEST_SCALE", "1"))
@@ -35,6 +36,19 @@ def unused_port() -> int:
         return int(sock.getsockname()[1])
 
 
+def run_until(condition: Callable[[], Any], command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command, and ask it to end (SIGTERM) as soon as the condition holds."""
+    with subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            eventually(lambda: process.poll() is not None or condition(), seconds=30)
+            process.terminate()
+            stdout, stderr = process.communicate(timeout=60 * SCALE)
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+
+
 class DemoServerProcess:
     """``locust-ws-async server`` on a free port, in a process of its own."""
 
@@ -54,6 +68,11 @@ class DemoServerProcess:
         anyone = ssl._create_unverified_context()  # the tests' certificates have authorities of their own
         with urllib.request.urlopen(self.http_url + "/stats", timeout=10 * SCALE, context=anyone) as response:
             return json.load(response)
+
+    def is_busy(self, *, connections: int, messages: int) -> bool:
+        """Whether so many connections are open, and it has received at least so many messages."""
+        total = self.stats()["total"]
+        return bool(total["open"] == connections and total["messages_in"] >= messages)
 
     def stop(self) -> str:
         """End the server; returns what it wrote to its standard error."""

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import SCALE, DemoServerProcess, eventually
+from tests.support import SCALE, DemoServerProcess, eventually, run_until
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-c", "import sys; from locust_ws_async.demo.command import main; sys.exit(main())"]
@@ -38,7 +38,7 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_demo_prints_the_table_and_writes_the_report(tmp_path: Path) -> None:
-    result = run("demo", "--users", "6", "--run-time", "5s", cwd=tmp_path)
+    result = run("demo", "--users", "6", "--run-time", f"{5 * SCALE:.0f}s", cwd=tmp_path)
     assert result.returncode == 0, result.stdout
     requests = dict(re.findall(r"^(WS \w+) +cart +(\d+) +0\(0.00%\)", result.stdout, re.MULTILINE))
     assert requests.keys() == {"WS CONNECT", "WS SEND", "WS RECV", "WS SESSION"}
@@ -124,12 +124,12 @@ def test_the_rows_appear_in_a_browser(tmp_path: Path) -> None:
     assert {"WS CONNECT", "WS SEND", "WS RECV"} <= set(re.findall(r"WS [A-Z]+", page))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without telling it")
 @pytest.mark.parametrize("locustfile", ["examples/keepalive.py", "benchmarks/blocking_client.py"])
 def test_locust_and_the_server_count_the_same(server: DemoServerProcess, tmp_path: Path, locustfile: str) -> None:
-    command = f"{ROOT / locustfile} --host {server.url} --headless -u 4 -r 4 --run-time 4s --json-file out".split()
-    result = subprocess.run(
-        [sys.executable, "-m", "locust", "-f", *command], cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT
-    )
+    options = f"-f {ROOT / locustfile} --host {server.url} --headless -u 4 -r 4 --json-file out".split()
+    command = [sys.executable, "-m", "locust", *options]
+    result = run_until(lambda: server.is_busy(connections=4, messages=9), command, tmp_path)
     assert result.returncode == 0, result.stderr
     # Not --csv: its writer runs once a second, and the rows of the last one may be missing.
     stats = json.loads((tmp_path / "out.json").read_text())
@@ -137,7 +137,7 @@ def test_locust_and_the_server_count_the_same(server: DemoServerProcess, tmp_pat
     total = server.stats()["total"]
     assert (total["opened"], total["open"], total["closes"]) == (4, 0, {"1000": 4})
     assert counts["WS CONNECT"] == 4
-    assert counts["WS SEND"] == total["messages_in"] > 4
+    assert counts["WS SEND"] == total["messages_in"] > 8
     # A message that was under way when the users were stopped is not received by anybody.
     assert total["messages_out"] - 4 <= counts["WS RECV"] <= total["messages_out"]
 

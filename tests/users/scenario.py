@@ -1,4 +1,4 @@
-"""What every locustfile of the tests begins with: the usual imports, and two helpers.
+"""What every locustfile of the tests begins with: the usual imports, and helpers.
 
 It also makes Locust's files complete: Locust writes ``--csv`` once a second and not at the end, so that the rows of the
 last second, all sessions for instance, would be missing. And it moves Locust's tables from stderr to stdout, so that
@@ -14,6 +14,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -35,6 +36,7 @@ from locust import (
     transition,
 )
 from locust.exception import InterruptTaskSet, RescheduleTask, RescheduleTaskImmediately, StopTest, StopUser
+from locust.runners import STATE_RUNNING
 
 from locust_ws_async import AsyncUser, AsyncWebSocketUser
 
@@ -61,8 +63,10 @@ __all__ = [
     "constant_throughput",
     "events",
     "gevent",
+    "itertools",
     "note",
     "os",
+    "quit_when",
     "quit_when_done",
     "tag",
     "task",
@@ -83,18 +87,20 @@ def note(*values: Any) -> None:
         notes.write(json.dumps(values) + "\n")  # in one write: lines of several processes do not mix
 
 
-def quit_when_done() -> None:
-    """End the run when all its users have stopped by themselves."""
+def quit_when(condition: Callable[[], Any]) -> None:
+    """End the run when this holds, however long that takes on a busy machine."""
 
-    def spawned(**_: Any) -> None:
-        gevent.spawn(wait)
-
-    def wait() -> None:
-        while _environment.runner.user_count:
+    def watch() -> None:
+        while not condition():
             gevent.sleep(0.02)
         _environment.runner.quit()
 
-    events.spawning_complete.add_listener(spawned)
+    events.test_start.add_listener(lambda **_: gevent.spawn(watch))
+
+
+def quit_when_done() -> None:
+    """End the run when all its users have been spawned and have stopped by themselves."""
+    quit_when(lambda: _environment.runner.state == STATE_RUNNING and not _environment.runner.user_count)
 
 
 ENGINES = itertools.cycle(["websockets", "picows"])

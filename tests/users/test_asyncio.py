@@ -265,6 +265,9 @@ def test_a_listener_that_stops_the_user_at_the_end_of_its_sessions(run: Run, ser
     """Every connection is still closed properly, though each end raises StopUser once more."""
     result = run(
         """
+        working = False
+        quit_when(lambda: working)
+
         class Several(AsyncWebSocketUser):
             close_timeout = 60
 
@@ -274,7 +277,10 @@ def test_a_listener_that_stops_the_user_at_the_end_of_its_sessions(run: Run, ser
 
             @task
             async def work(self):
+                global working
                 self.background = [asyncio.create_task(self.stopped_by_a_listener()) for _ in range(5)]
+                await asyncio.sleep(0)
+                working = True
                 await asyncio.sleep(100)
 
             async def stopped_by_a_listener(self):
@@ -294,9 +300,7 @@ def test_a_listener_that_stops_the_user_at_the_end_of_its_sessions(run: Run, ser
         @events.init.add_listener
         def init(environment, **_):
             environment.events.request.add_listener(act)  # after Locust's own: what it raises ends the event
-        """,
-        "--run-time",
-        "2s",
+        """
     )
     assert (result.code, result.complaints) == (0, "")
     assert result.notes == [["stops"], *[["WS SEND"]] * 5, *[["WS SESSION"]] * 5]
@@ -307,8 +311,11 @@ def test_a_listener_that_stops_the_user_at_the_end_of_its_sessions(run: Run, ser
 def test_background_tasks_that_still_send_at_the_stop_make_no_failures(run: Run, server: Server) -> None:
     result = run(
         """
+        sent = set()
+        quit_when(lambda: len(sent) == 10)
+
         class Background(AsyncWebSocketUser):
-            wait_time = constant(1)
+            wait_time = constant(0.2)
 
             def __init__(self, environment):
                 self.engine = next(ENGINES)
@@ -319,9 +326,11 @@ def test_background_tasks_that_still_send_at_the_stop_make_no_failures(run: Run,
                 self.background = [asyncio.create_task(self.send()), asyncio.create_task(self.receive())]
 
             async def send(self):
-                while True:
+                for number in itertools.count():
                     await self.connection.send("x")
                     await asyncio.sleep(0.001)
+                    if number == 500:
+                        sent.add(id(self))
 
             async def receive(self):
                 async for _ in self.connection:
@@ -333,8 +342,6 @@ def test_background_tasks_that_still_send_at_the_stop_make_no_failures(run: Run,
         """,
         "-u",
         "10",
-        "--run-time",
-        "2s",
     )
     assert (result.code, result.complaints) == (0, "")
     counts = server.counts()

@@ -18,11 +18,16 @@ Start = Callable[..., LocustProcess]
 def test_hooks_of_either_kind(run: Run, server: Server) -> None:
     result = run(
         """
+        there = set()
+        quit_when(lambda: len(there) == 5)
+
         class Base(AsyncWebSocketUser):
             abstract = True
 
             @task
             async def work(self):
+                if type(self) is not AgainByHand:
+                    there.add(type(self))
                 await asyncio.sleep(0.01)
 
         class Async(Base):
@@ -53,6 +58,7 @@ def test_hooks_of_either_kind(run: Run, server: Server) -> None:
             @task
             async def relogin(self):
                 await self.on_start()
+                there.add(AgainByHand)
                 raise StopUser
 
         class Hidden(Base):
@@ -68,6 +74,7 @@ def test_hooks_of_either_kind(run: Run, server: Server) -> None:
             async def on_start(self):
                 self.connection = await self.ws.connect("/echo")
                 note("KilledInOnStart", "connected")
+                there.add(KilledInOnStart)
                 try:
                     await asyncio.Event().wait()
                 finally:
@@ -80,8 +87,6 @@ def test_hooks_of_either_kind(run: Run, server: Server) -> None:
         """,
         "-u",
         "5",
-        "--run-time",
-        "2s",
     )
     assert (result.code, result.complaints) == (0, "")
     assert result.noted("Async") == ["starts", "stops"]

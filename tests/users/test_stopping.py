@@ -19,6 +19,9 @@ EVERYWHERE = """
 import gc
 import psutil
 
+busy = set()  # the users that are where the stop shall find them
+quit_when(lambda: len(busy) == 36)
+
 class Base(AsyncWebSocketUser):
     abstract = True
 
@@ -44,38 +47,43 @@ class Waiting(Base):
 
     @task
     async def work(self):
-        pass
+        busy.add(id(self))
 
 class Receiving(Base):
     @task
     async def work(self):
         async with self.ws.connect("/ticker?rate=10", name="ticker") as ticker:
             async for message in ticker:
-                pass
+                busy.add(id(self))
 
 class Spinning(Base):
     @task
     async def work(self):
+        busy.add(id(self))
         await asyncio.sleep(0)
 
 class Blocking(Base):
     @task
     def work(self):
+        busy.add(id(self))
         time.sleep(0.3)
 
 class BlockingInCoroutine(Base):
     @task
     async def work(self):
+        busy.add(id(self))
         time.sleep(0.3)
 
 class BlockingBeside(Base):
     @task
     async def work(self):
+        busy.add(id(self))
         await asyncio.to_thread(time.sleep, 0.3)
 
 class InGroup(Base):
     @task
     async def work(self):
+        busy.add(id(self))
         async with asyncio.TaskGroup() as group:
             for _ in range(3):
                 group.create_task(asyncio.sleep(0.3))
@@ -83,7 +91,8 @@ class InGroup(Base):
 class Connecting(Base):
     @task
     async def work(self):
-        async with self.ws.connect("/slow-handshake?seconds=0.5", name="slow"):
+        busy.add(id(self))
+        async with self.ws.connect("/slow-handshake?seconds=30", name="slow"):
             pass
 
 class Nested(Base):
@@ -93,6 +102,7 @@ class Nested(Base):
         class Deeper(TaskSet):
             @task
             async def work(self):
+                busy.add(id(self.user))
                 await asyncio.sleep(0.3)
 
 def alive():
@@ -122,7 +132,7 @@ def stopped(**_):
 
 @pytest.mark.parametrize("stop_timeout", [0, 1])
 def test_a_stop_finds_users_everywhere_and_leaves_nothing(run: Run, server: Server, stop_timeout: int) -> None:
-    result = run(EVERYWHERE, "-u", "36", "--run-time", "3s", "--stop-timeout", str(stop_timeout))
+    result = run(EVERYWHERE, "-u", "36", "--stop-timeout", str(stop_timeout))
     assert result.complaints == ""
     assert (result.code, result.failures, result.exceptions) == (0, {}, {})
     assert result.notes.count(["stopped"]) == 36
@@ -184,9 +194,9 @@ def test_a_stop_is_bounded_when_the_server_answers_nothing(start: Start, server:
             cancel_timeout = 1
 
             async def on_start(self):
-                await super().on_start()
                 self.echo = await self.ws.connect("/echo", name="echo")
                 self.background = asyncio.create_task(self.take_long())
+                await super().on_start()
 
             async def take_long(self):
                 try:
@@ -224,9 +234,9 @@ def test_a_stop_is_bounded_when_the_server_answers_nothing(start: Start, server:
 
 
 @pytest.mark.parametrize("kind", ["async def", "def"])
-def test_a_task_may_stop_all_users(run: Run, server: Server, kind: str) -> None:
-    """As in Locust: the kill reaches the task inside quit(), so that the process itself goes on to its --run-time."""
-    result = run(
+def test_a_task_may_stop_all_users(start: Start, server: Server, kind: str) -> None:
+    """As in Locust: the kill reaches the task inside quit(), so that the process itself goes on."""
+    locust = start(
         f"""
         class Base(AsyncWebSocketUser):
             abstract = True
@@ -258,11 +268,16 @@ def test_a_task_may_stop_all_users(run: Run, server: Server, kind: str) -> None:
             async def work(self):
                 await asyncio.sleep(1000)
         """,
-        "-u",
+        "--headless",
+        "--only-summary",
+        "--users",
         "4",
-        "--run-time",
-        "3s",
+        "--spawn-rate",
+        "4",
     )
+    eventually(lambda: locust.notes().count(["stopped", True]) == 4)
+    locust.process.terminate()
+    result = locust.finish()
     assert result.code == 0
     assert "Traceback" not in result.complaints  # Locust logs one line about a user that it has stopped itself
     assert result.notes == [["stopped", True]] * 4
