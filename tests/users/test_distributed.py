@@ -1,7 +1,7 @@
 """Master and workers: what the master sums up is what the server counted.
 
-Locust's workers report every 3 s, and once more when the master tells them to quit; the master waits 0.5 s for that
-(locust/runners.py, MasterRunner.quit). Here everything happens before the end, so that no report can be late.
+Locust's workers report at intervals, and once more when the master tells them to quit; the master waits 0.5 s for that
+(locust/runners.py, MasterRunner.quit). Here it stops the users first, and quits when all is reported.
 """
 
 from __future__ import annotations
@@ -16,6 +16,25 @@ from .running import LocustProcess, LocustRun
 Start = Callable[..., LocustProcess]
 
 SOURCE = """
+from locust import runners
+
+runners.WORKER_REPORT_INTERVAL = 0.2  # seconds; 3 as shipped
+
+@events.test_start.add_listener
+def started(environment, **_):
+    if isinstance(environment.runner, runners.MasterRunner):
+        gevent.spawn(stop_when_connected, environment.runner)
+
+def stop_when_connected(master):
+    def until_reported(row):
+        while not (row in master.stats.entries and master.stats.entries[row].num_requests == 6):
+            gevent.sleep(0.02)
+
+    until_reported(("stays", "WS CONNECT"))
+    master.stop()
+    until_reported(("stays", "WS SESSION"))
+    note("stopped")
+
 class Echo(AsyncWebSocketUser):
     engine = {engine!r}
     wait_time = constant(1000)
@@ -31,7 +50,7 @@ class Echo(AsyncWebSocketUser):
         except ConnectionError:
             pass
         self.stays = await self.ws.connect("/echo", name="stays")
-        note(os.getpid())
+        note("worker", os.getpid())
 """
 USERS = ("--users", "6", "--spawn-rate", "6")
 
@@ -62,21 +81,21 @@ def test_a_master_and_two_workers(start: Start, server: Server) -> None:
     source, port = SOURCE.format(engine="picows"), str(unused_port())
     master = start(source, "--master", "--headless", "--expect-workers", "2", "--master-bind-port", port, *USERS)
     workers = [start(source, "--worker", "--master-port", port) for _ in range(2)]
-    eventually(lambda: len(master.notes()) == 6, seconds=30)
+    eventually(lambda: ["stopped"] in master.notes(), seconds=60)
     master.process.terminate()
     result = master.finish()
     for worker in workers:
         ended = worker.finish()
         assert ended.complaints == ""
     check(result, server)
-    assert len({process for (process,) in result.notes}) == 2
+    assert len(set(result.noted("worker"))) == 2
 
 
 def test_processes(start: Start, server: Server) -> None:
     port = str(unused_port())
     ports = ("--master-bind-port", port, "--master-port", port)
     locust = start(SOURCE.format(engine="websockets"), "--processes", "2", "--headless", *ports, *USERS)
-    eventually(lambda: len(locust.notes()) == 6, seconds=30)
+    eventually(lambda: ["stopped"] in locust.notes(), seconds=60)
     locust.process.terminate()
     result = locust.finish()
     check(result, server)
