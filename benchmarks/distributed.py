@@ -2,8 +2,9 @@
 
     python -m benchmarks.distributed --workers 2,4,8
 
-The master does not move messages: every worker sends it its statistics each three seconds. So the load is the same
-small one for each worker, and the figure is the master's CPU and memory over a steady window.
+Writes ``results/distributed.md``. The master does not move messages: every worker sends it its statistics each three
+seconds. So the load is the same small one for each worker, and the figure is the master's CPU and memory over a steady
+window.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ LOCUSTFILE = Path(__file__).parent / "paced_user.py"
 
 
 @contextlib.contextmanager
-def locust(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+def locust(output: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "locust", "--locustfile", str(LOCUSTFILE), *arguments]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with output.open("ab") as file:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=file)
     try:
         yield process
     finally:
@@ -46,7 +48,7 @@ def free_port() -> int:
         return port
 
 
-def measure(workers: int, seconds: float, server: Server, cores: Cores) -> list[str]:
+def measure(workers: int, seconds: float, server: Server, cores: Cores, scratch: Path) -> list[str]:
     users = workers * USERS_PER_WORKER
     host = server.url(secure=False).rstrip("/")
     port = str(free_port())  # not Locust's own, where workers of another test may be knocking
@@ -54,17 +56,19 @@ def measure(workers: int, seconds: float, server: Server, cores: Cores) -> list[
         running.enter_context(cores.only(cores.client))
         master = running.enter_context(
             locust(
+                scratch / f"log of {workers}",
                 *("--master", "--master-bind-port", port, "--headless", "--expect-workers", str(workers)),
                 *("--host", host, "--users", str(users), "--spawn-rate", "100"),
             )
         )
         with cores.only(cores.server):
             for _ in range(workers):
-                running.enter_context(locust("--worker", "--master-port", port))
+                running.enter_context(locust(scratch / f"log of {workers}", "--worker", "--master-port", port))
         deadline = time.monotonic() + CONNECT_TIMEOUT
         while server.snapshot().open < users:
             if master.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"only {server.snapshot().open} of {users} users connected")
+                log = (scratch / f"log of {workers}").read_text(errors="replace")
+                raise SystemExit(f"only {server.snapshot().open} of {users} users connected:\n{log[-5000:]}")
             time.sleep(0.1)
         time.sleep(5)
         tree = Tree(master.pid)
@@ -93,12 +97,16 @@ def main() -> None:
         server = Server(cores, Path(scratch))
         try:
             for workers in arguments.workers.split(","):
-                rows.append(measure(int(workers), arguments.seconds, server, cores))
+                rows.append(measure(int(workers), arguments.seconds, server, cores, Path(scratch)))
                 print(rows[-1], flush=True)
         finally:
             server.close()
-    print(f"\n{machine()}; {python()}; {USERS_PER_WORKER} users a worker, 2 echoes a second each\n")
-    print(table(["workers", "users", "echoes/s", "master's CPU, of a core", "master's RSS, MiB"], rows))
+    page = (
+        table(["workers", "users", "echoes/s", "master's CPU, of a core", "master's RSS, MiB"], rows)
+        + f"\n({machine()}; {python()}; {USERS_PER_WORKER} users a worker, 2 echoes a second each.)\n"
+    )
+    (Path(__file__).parent / "results" / "distributed.md").write_text(page)
+    print(f"\n{page}")
 
 
 if __name__ == "__main__":

@@ -65,11 +65,9 @@ class Results:
         pairs = [(m, self.found.get((*under, m.round))) for m in self.of(*over)]
         return Spread.of(select(m) / select(other) for m, other in pairs if other and select(other))
 
-    def per_user(self, competitor: str, select: Select) -> Spread | None:
+    def per_user(self, competitor: str, select: Select, kind: str = "idle,") -> Spread | None:
         """What one more idle user adds: between the idle scenarios with the fewest and the most users."""
-        idle = sorted(
-            {(m.users, s) for (s, c, _), m in self.found.items() if s.startswith("idle,") and c == competitor}
-        )
+        idle = sorted({(m.users, s) for (s, c, _), m in self.found.items() if s.startswith(kind) and c == competitor})
         if len(idle) < 2:
             return None
         (few, small), (many, large) = idle[0], idle[-1]

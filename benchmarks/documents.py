@@ -1,0 +1,176 @@
+"""Puts the measured figures into README.md and docs/scaling.md.
+
+    python -m benchmarks.documents              from results/full.csv (and results/distributed.md, if there)
+    python -m benchmarks.documents --label short
+
+Each place in the documents is a block between ``<!-- measured: NAME -->`` and ``<!-- end -->``; what is between is
+written anew. A figure that the run did not measure is a dash.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import re
+from math import ceil
+from pathlib import Path
+
+from .measuring import ROOT
+from .report import BASELINE, DEFAULT_ENGINE, FAST_ENGINE, NOTHING, REFERENCE, Results, Select, read_csv, table
+
+RESULTS = Path(__file__).parent / "results"
+DOCUMENTS = [ROOT / "README.md", ROOT / "docs" / "scaling.md"]
+CONNECTIONS_A_WORKER = 20_000
+
+
+class Figures:
+    """The blocks, one method each, named as in the documents."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        path = RESULTS / f"{label}.csv"
+        self.results = Results(read_csv(path))
+        with path.open(newline="") as file:
+            self.machine = next(csv.DictReader(file))["machine"]
+
+    def median(self, scenario: str, key: str, select: Select) -> float | None:
+        spread = self.results.spread(scenario, key, select)
+        return spread.median if spread else None
+
+    def memory(self, key: str, kind: str = "idle,") -> float | None:
+        """KiB of an idle connected user."""
+        spread = self.results.per_user(key, lambda m: m.rss_kib, kind)
+        return spread.median if spread else None
+
+    def beyond_locust(self, key: str) -> float | None:
+        spread = self.results.per_connection_kib(key)
+        return spread.median if spread else None
+
+    def row(self, title: str, text: str, scenario: str, select: Select, keys: tuple[str, ...]) -> list[str]:
+        return [title, *(written(text, self.median(scenario, key, select)) for key in keys)]
+
+    def compared(self) -> str:
+        """README: what an echo and a connection cost, beside the blocking recipe."""
+        keys = (REFERENCE, DEFAULT_ENGINE, FAST_ENGINE)
+        instructions = json.loads(BASELINE.read_text())["instructions_per_echo"]
+        bare = self.memory(NOTHING) or 0
+        users = {50: "50 users", 1000: "1,000 users", 5000: "5,000 users"}
+        rows = [
+            *(
+                self.row(f"echoes per second, {text}", "{:,.0f}", f"echo 64 B, {n} users", lambda m: m.echoes, keys)
+                for n, text in users.items()
+            ),
+            *(
+                self.row(f"CPU of an echo, {text}", "{:.0f} us", f"echo 64 B, {n} users", lambda m: m.cpu_us, keys)
+                for n, text in users.items()
+            ),
+            ["user-mode instructions of an echo", *(f"{instructions[key] / 1000:.0f} k" for key in keys)],
+            [
+                f"memory of an idle connected user, beyond Locust's own {bare:.0f} KiB",
+                *(written("{:.0f} KiB", self.beyond_locust(key)) for key in keys),
+            ],
+        ]
+        rounds = max(m.round for m in self.results.found.values())
+        header = ["64-byte echo in Locust, two events each", "blocking recipe", "default engine", "`picows`"]
+        return (
+            f"What each costs, on one core ({self.machine}; {rounds} interleaved rounds; "
+            f"[all figures](benchmarks/results/{self.label}.md), [how it is measured](benchmarks/README.md)):\n\n"
+            f"{table(header, rows)}\n"
+            f"![CPU of an echo](benchmarks/results/{self.label}-cpu.png)\n"
+        )
+
+    def worker(self) -> str:
+        """Scaling: what one worker carries."""
+        keys = (DEFAULT_ENGINE, FAST_ENGINE)
+        rows = [
+            *(
+                self.row(
+                    f"echoes per second, {n:,} users", "{:,.0f}", f"echo 64 B, {n} users", lambda m: m.echoes, keys
+                )
+                for n in (50, 1000, 5000)
+            ),
+            *(
+                self.row(
+                    f"CPU to connect and close, `{scheme}`",
+                    "{:.1f} ms",
+                    f"connect {scheme}, 50 users",
+                    lambda m: m.cpu_us / 1000,
+                    keys,
+                )
+                for scheme in ("ws", "wss")
+            ),
+            *(
+                [
+                    f"memory of an idle connected user, `{scheme}`",
+                    *(written("{:.0f} KiB", self.memory(key, kind)) for key in keys),
+                ]
+                for scheme, kind in (("ws", "idle,"), ("wss", "idle wss,"))
+            ),
+            self.row(
+                "CPU of 5,000 idle connected users",
+                "{:.1f} % of a core",
+                "idle, 5000 users",
+                lambda m: m.cpu * 100,
+                keys,
+            ),
+        ]
+        return (
+            table(["one worker, one core", "default engine", "`picows`"], rows)
+            + f"\n({self.machine}; 64 bytes, every send and receive reported; "
+            f"[all figures](../benchmarks/results/{self.label}.md).)\n"
+        )
+
+    def workers(self) -> str:
+        """Scaling: how many workers, with the fast engine, half of what it can do, and an idle user's memory."""
+        rate = self.median("echo 64 B, 1000 users", FAST_ENGINE, lambda m: m.echoes)
+        memory = self.memory(FAST_ENGINE)
+        rows = []
+        for connections in (10_000, 100_000, 1_000_000):
+            for every in (10, 1):
+                messages = connections / every
+                workers = max(ceil(messages / (rate / 2)), ceil(connections / CONNECTIONS_A_WORKER)) if rate else 0
+                rows.append(
+                    [
+                        f"{connections:,}",
+                        f"every {f'{every} s' if every > 1 else 'second'} ({messages:,.0f}/s)",
+                        f"{workers:,}" if rate else "-",
+                        f"{connections * memory / 2**20:.1f} GiB" if memory else "-",
+                    ]
+                )
+        header = ["connections", "a message sent and one received, each per user", "workers", "memory for them"]
+        return table(header, rows)
+
+    def master(self) -> str:
+        """Scaling: what `benchmarks.distributed` wrote."""
+        return (RESULTS / "distributed.md").read_text()
+
+
+def written(text: str, figure: float | None) -> str:
+    return "-" if figure is None else text.format(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.documents",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--label", default="full", help="of the results (default: full)")
+    figures = Figures(parser.parse_args().label)
+
+    def block(found: re.Match[str]) -> str:
+        name = found[1]
+        if name == "master" and not (RESULTS / "distributed.md").exists():
+            return found[0]
+        return f"<!-- measured: {name} -->\n{getattr(figures, name)()}<!-- end -->"
+
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        new, count = re.subn(r"<!-- measured: (\w+) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
+        document.write_text(new, encoding="utf-8")
+        print(f"{document.relative_to(ROOT)}: {count} blocks")
+
+
+if __name__ == "__main__":
+    main()
