@@ -309,7 +309,7 @@ class Exchange(Deferred[Any]):
                 if found := connection.inbox.find(self._match, limit=1):
                     self._outcome = found[0]
                     return
-            self._outcome = await self._wait(await self._until_usable())
+            self._outcome = await self._wait(self._timeout if self._usable else await self._until_usable())
         except MessageTimeout as exc:
             if not self._optional:
                 self._report(exc)
@@ -327,8 +327,6 @@ class Exchange(Deferred[Any]):
 
         The time of a reconnect is no reply time. That of a slow reader is: the request is under way from the first.
         """
-        if self._usable:
-            return self._timeout
         connection = self._connection
         began = perf_counter()
         try:
