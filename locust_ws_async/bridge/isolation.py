@@ -16,6 +16,7 @@ The rules of this file:
 3. A coroutine that *blocks* through gevent (``time.sleep``, ``requests``, a lock) does not know about us. All of gevent
    blocks in ``hub.switch()``; :func:`isolate` puts ours in its place. It costs one Python call, and only where
    somebody blocks.
+   A loop of ours is told, so that what its descriptors have to say waits until the greenlet is back.
 4. A kill that arrives in a coroutine that blocks is a cancellation there, as in one that awaits. The loop is told,
    since that coroutine may await something in a ``finally``, swallow it, or belong to a background task.
 5. A loop of somebody else's (``asyncio.run()`` in a greenlet of the locustfile) may wait already when the first of ours
@@ -81,19 +82,23 @@ def _block(switch: Callable[[], Any]) -> Any:
     task = current_task(loop)
     if task is not None:
         swap_current_task(loop, None)
+    hosted: Any = loop if hasattr(loop, "blocks") else None  # a GreenletEventLoop
+    if hosted is not None:
+        hosted.blocks()
     set_running_loop(None)
     try:
         return switch()
     except GreenletExit as kill:
-        killed: Callable[..., None] | None = getattr(loop, "killed", None)
-        if killed is None:  # a foreign loop
+        if hosted is None:
             raise
-        killed(task, kill)
+        hosted.killed(task, kill)
         if task is None:  # in a callback, which nobody can cancel
             raise
         raise CancelledError from kill
     finally:
         set_running_loop(loop)
+        if hosted is not None:
+            hosted.resumes()
         if task is not None:
             swap_current_task(loop, task)
         sys.set_asyncgen_hooks(*hooks)

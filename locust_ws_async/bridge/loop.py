@@ -15,20 +15,23 @@ import errno
 import signal
 import sys
 import warnings
+from asyncio import current_task
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextvars import Context
 from math import inf
+from sys import set_asyncgen_hooks
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 import gevent.socket
-import greenlet
 from gevent import GreenletExit
 from gevent.hub import Hub, get_hub
+from greenlet import getcurrent, greenlet
 
+from . import private
 from .executor import GreenletExecutor
 from .isolation import isolate
-from .private import Handle, SelectorEventLoop, set_running_loop
+from .private import Handle, SelectorEventLoop, set_running_loop, swap_current_task
 from .selector import READ, WRITE, HubSelector
 
 __all__ = ["GreenletEventLoop"]
@@ -39,11 +42,12 @@ Ts = TypeVarTuple("Ts")
 
 _MANY_CANCELLED_TIMERS = 100  # so many asyncio leaves in its heap (asyncio/base_events.py)
 
+_LATE = 0.001  # seconds; a little of it passes between asyncio's look at the clock and the selector's
+
 _TLS_RECORD = 16 * 1024  # bytes; a record carries no more (RFC 8446 section 5.1)
 
 _new_handle = Handle.__new__
-_set_asyncgen_hooks = sys.set_asyncgen_hooks
-_switch = greenlet.greenlet.switch
+_switch = greenlet.switch
 
 
 class GreenletEventLoop(SelectorEventLoop):
@@ -69,12 +73,15 @@ class GreenletEventLoop(SelectorEventLoop):
         self._hub = hub
         self._carried = carried
         self._leaving: _Leave | None = None
+        self._greenlet: greenlet | None = None
         self.ending = False
         """While true nothing is carried: another exception has ended the run, and this one is only cleaned up."""
         self.interrupted: asyncio.Task[Any] | None = None
         """The task in which the last kill arrived, as its cancellation; None if it did not arrive in a task."""
         self.tasks: set[asyncio.Task[Any]] = set()
         """The loop's unfinished tasks. Kept here since ``asyncio.all_tasks()`` walks those of every loop."""
+        # What run_forever() gives to sys.set_asyncgen_hooks(), and every return from the hub again.
+        self._new_asyncgen, self._lost_asyncgen = self._asyncgen_firstiter_hook, self._asyncgen_finalizer_hook
         self._selector: HubSelector  # None after close()
         super().__init__(HubSelector(hub))
 
@@ -82,19 +89,23 @@ class GreenletEventLoop(SelectorEventLoop):
 
     def run_forever(self) -> None:
         """Run in the current greenlet until ``stop()``, or until an exception is thrown in or carried."""
-        if greenlet.getcurrent() is self._hub:
+        if getcurrent() is self._hub:
             raise RuntimeError("the gevent hub cannot run an event loop: do it in a greenlet, e.g. gevent.spawn()")
         if get_hub() is not self._hub:
             raise RuntimeError("this event loop belongs to another thread: create it in the thread that runs it")
         # asyncio.BaseEventLoop checks too, but Python 3.13.0 where a refusal spoils the state of the running loop.
         self._check_closed()
         self._check_running()
-        _set_asyncgen_hooks(None, None)  # perhaps those of a parked loop, which asyncio would put back at the end
+        set_asyncgen_hooks(None, None)  # perhaps those of a parked loop, which asyncio would put back at the end
+        self._greenlet = getcurrent()
+        self.resumes()
         try:
             super().run_forever()
             if self._leaving is not None:  # a stop came first
                 raise self._leaving.exc
         finally:
+            self.blocks()
+            self._greenlet = None
             if self._leaving is not None:  # a stop or another exception came first
                 self._leaving.cancel()
                 self._leaving = None
@@ -103,6 +114,7 @@ class GreenletEventLoop(SelectorEventLoop):
         """Close the loop; blocking calls that its executor still runs are killed."""
         executor = self._default_executor
         super().close()
+        self._new_asyncgen = self._lost_asyncgen = None  # or only the garbage collector would free the loop
         if isinstance(executor, GreenletExecutor):
             executor.kill()
 
@@ -113,42 +125,80 @@ class GreenletEventLoop(SelectorEventLoop):
         called at once, and what that made ready runs in the same pass, without a look at the clock or at the other
         descriptors in between: a message that arrives and the answer to it are one pass. In all other cases, and
         whenever the timers need attention, asyncio's own code runs.
-
-        This is the hot path: what it needs is in local variables, and parking is ``HubSelector.park()`` written out.
         """
-        if not self._debug:
-            ready, scheduled, selector = self._ready, self._scheduled, self._selector
-            popleft, keys, seen = ready.popleft, selector.keys, selector.seen
-            hub, current = self._hub, greenlet.getcurrent()
-            asyncgen_hooks = sys.get_asyncgen_hooks()
-            while not (ready or seen or self._stopping):
-                if not 0.0 < selector.armed_for <= (scheduled[0]._when if scheduled else inf):
-                    break
-                if self._timer_cancelled_count > _MANY_CANCELLED_TIMERS:
-                    break
-                selector.parked = current
-                set_running_loop(None)
-                try:
-                    woken = _switch(hub)
-                finally:
-                    selector.parked = None
-                    set_running_loop(self)
-                    _set_asyncgen_hooks(*asyncgen_hooks)
-                if woken is None:
-                    break
-                fd, mask = woken
-                reader, writer = keys[fd].data
-                if mask & READ and reader is not None and not reader._cancelled:
-                    reader._run()
-                if mask & WRITE and writer is not None and not writer._cancelled:
-                    writer._run()
-                for _ in range(len(ready)):
-                    handle = popleft()
-                    if not handle._cancelled:
-                        handle._run()
-                if self._stopping:
-                    return
+        ready = self._ready
+        while self._only_io_is_next():
+            if not self._wait_for_io():
+                break
+            for _ in range(len(ready)):
+                handle = ready.popleft()
+                if not handle._cancelled:
+                    handle._run()
+            if self._stopping:
+                return
         super()._run_once()
+
+    def wait_here(self) -> bool:
+        """Wait inside the current task for the next descriptor, and call its reader or writer.
+
+        A short cut for ``await future``, for the task that would leave the loop with nothing else to do: its coroutines
+        stay where they are, and no future, handle or step of the task is needed to come back to them. For readers and
+        writers nothing differs; ``current_task()`` is None in them as ever.
+
+        Returns whether a reader or writer was called. If not, something else wants the loop (other callbacks, a timer,
+        a cancellation, a kill): await a future, through which the task then gets whatever it is.
+        """
+        task = current_task(self)
+        if type(task) is not Task or getcurrent() is not self._greenlet or not self._only_io_is_next():
+            return False
+        swap_current_task(self, None)
+        try:
+            called = self._wait_for_io()
+        except BaseException as exc:  # thrown in: it leaves run_forever(), as when the loop waits
+            self._throw(exc)
+            return False
+        finally:
+            swap_current_task(self, task)
+        return called and not task._must_cancel
+
+    # Both are the hot path: what they need is in local variables, and parking is HubSelector.park() written out.
+
+    def _only_io_is_next(self) -> bool:
+        """Whether nothing has to happen before the next descriptor is ready."""
+        selector, scheduled = self._selector, self._scheduled
+        return (
+            0.0 < selector.armed_for <= (scheduled[0]._when + _LATE if scheduled else inf)
+            and not (self._ready or selector.seen or self._stopping or self._debug)
+            and self._timer_cancelled_count <= _MANY_CANCELLED_TIMERS
+        )
+
+    def _wait_for_io(self) -> bool:
+        """Park until a descriptor is ready, and call its reader and writer. False: something else woke the greenlet."""
+        selector = self._selector
+        selector.parked = self._greenlet
+        set_running_loop(None)
+        try:
+            woken = _switch(self._hub)
+        finally:
+            selector.parked = None
+            set_running_loop(self)
+            set_asyncgen_hooks(self._new_asyncgen, self._lost_asyncgen)
+        if woken is None:
+            return False
+        mask, fd = woken
+        reader, writer = selector.keys[fd].data
+        # A negative mask: the watcher failed (libuv), and the reader and the writer shall meet the error.
+        if reader is not None and (mask & READ or mask < 0) and not reader._cancelled:
+            try:  # Handle._run() written out
+                reader._context.run(reader._callback, *reader._args)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as exc:
+                message = f"Exception in callback {reader!r}"
+                self.call_exception_handler({"message": message, "exception": exc, "handle": reader})
+        if writer is not None and (mask & WRITE or mask < 0) and not writer._cancelled:
+            writer._run()
+        return True
 
     # Waking up
 
@@ -191,6 +241,18 @@ class GreenletEventLoop(SelectorEventLoop):
     def _close_self_pipe(self) -> None:
         """See above."""
 
+    # Called by isolation.py
+
+    def blocks(self) -> None:
+        """The greenlet leaves for the hub, and not to wait for this loop."""
+        if self._selector is not None:  # closed meanwhile
+            self._selector.detach()
+
+    def resumes(self) -> None:
+        """It is back."""
+        if self._selector is not None and self._greenlet is not None:
+            self._selector.attach(self._greenlet)
+
     # Exceptions that must not be lost
 
     def carry(self, exc: BaseException) -> None:
@@ -203,6 +265,9 @@ class GreenletEventLoop(SelectorEventLoop):
     def killed(self, task: asyncio.Task[Any] | None, exc: GreenletExit) -> None:
         """The greenlet was killed by *exc* while it was blocked in *task*, or else in a callback."""
         self.interrupted = task
+        self._throw(exc)
+
+    def _throw(self, exc: BaseException) -> None:
         if self._leaving is not None:
             self._leaving.cancel()
         self._leave(exc)
@@ -231,7 +296,12 @@ class GreenletEventLoop(SelectorEventLoop):
             super().call_exception_handler(context)
 
     def create_task(self, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
-        task = super().create_task(coro, **kwargs)
+        task: asyncio.Task[Any]
+        if self._task_factory is None:
+            self._check_closed()
+            task = Task(coro, loop=self, **kwargs)
+        else:
+            task = super().create_task(coro, **kwargs)
         if self._debug:
             _from_caller(task)
         self.tasks.add(task)
@@ -313,6 +383,17 @@ def _from_caller(created: S) -> S:
     if stack:
         del stack[-1]
     return created
+
+
+class Task(private.Task):
+    """asyncio's, which wakes its loop when it is cancelled: it may wait in :meth:`GreenletEventLoop.wait_here`."""
+
+    __slots__ = ()
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        requested = super().cancel(msg)
+        self._loop._selector.wake()
+        return requested
 
 
 class _Leave(Handle):

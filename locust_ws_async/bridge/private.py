@@ -16,6 +16,7 @@ __all__ = [
     "Handle",
     "Selector",
     "SelectorEventLoop",
+    "Task",
     "forget",
     "get_running_loop",
     "set_running_loop",
@@ -34,10 +35,16 @@ if TYPE_CHECKING:
         _repr: Any
         _source_traceback: Any
 
+    class Task(asyncio.Task[Any]):
+        _loop: Any
+        _must_cancel: bool
+
     class TimerHandle(asyncio.TimerHandle):
         _when: float
 
     class SelectorEventLoop(asyncio.SelectorEventLoop):
+        _asyncgen_finalizer_hook: Any
+        _asyncgen_firstiter_hook: Any
         _closed: bool
         _debug: bool
         _default_executor: Executor | None
@@ -46,6 +53,7 @@ if TYPE_CHECKING:
         _scheduled: list[TimerHandle]
         _signal_handlers: dict[int, asyncio.Handle]
         _stopping: bool
+        _task_factory: Any
         _timer_cancelled_count: int
 
         def _check_closed(self) -> None: ...
@@ -68,6 +76,7 @@ if TYPE_CHECKING:
 else:
     Handle = asyncio.Handle
     SelectorEventLoop = asyncio.SelectorEventLoop
+    Task = asyncio.Task
     Selector = selectors._BaseSelectorImpl
 
     if sys.version_info >= (3, 12):
@@ -75,7 +84,10 @@ else:
     else:
 
         def swap_current_task(loop, task):
-            """Up to 3.11 current tasks are kept by loop alone, and no other greenlet runs this one: nothing to do."""
+            if task is None:
+                asyncio.tasks._leave_task(loop, asyncio.current_task(loop))
+            else:
+                asyncio.tasks._enter_task(loop, task)
 
 
 def forget(task: asyncio.Task[Any]) -> None:

@@ -4,9 +4,11 @@ This is the one place where asyncio's loop meets gevent's. The rules of this fil
 
 1. ``select()`` parks the calling greenlet in the hub, so that other greenlets run. Each descriptor has one io watcher
    for as long as it is registered; parking and waking cost no system call of ours.
-2. A watcher that fires while the greenlet is parked resumes it at once. One that fires while the greenlet is busy
-   elsewhere (blocked in gevent inside a coroutine) is stopped and remembered until the next ``select()``; libev is
-   level-triggered, so an unread descriptor would otherwise keep the hub spinning.
+2. A watcher that fires while the greenlet is parked resumes it at once: its callback is the greenlet's own ``switch``.
+   One that fires while the greenlet is elsewhere (blocked in gevent inside a coroutine, or out of the loop) is stopped
+   and remembered until the next ``select()``; libev is level-triggered, so an unread descriptor would otherwise keep
+   the hub spinning. `attach()` and `detach()` change from one to the other; the hub runs only in between, so no
+   watcher fires at a greenlet that is not parked.
 3. ``select(0)`` really polls, as any selector does: code relies on ``await asyncio.sleep(0)`` letting I/O in. Since
    that must be cheap it asks the kernel about our few descriptors directly, and every `HUB_TURN`-th time in a row it
    lets the hub run instead, so that a loop that always has something to do cannot starve other greenlets.
@@ -21,6 +23,7 @@ and closes a timer and an event object.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
 from time import monotonic
 from typing import Any
@@ -70,6 +73,7 @@ class HubSelector(Selector):
         """The greenlet that waits in ``select()``."""
         self.seen: dict[int, int] = {}
         """Readiness that was seen while the greenlet was busy elsewhere, by descriptor; those watchers are stopped."""
+        self._io_callback: Callable[[int, int], Any] = self._remember
         self._waking = False
         self._doorbell: Any = hub.loop.async_(ref=False)
         self._doorbell.start(self._on_wake)
@@ -86,7 +90,7 @@ class HubSelector(Selector):
         mask = (READ if events & EVENT_READ else 0) | (WRITE if events & EVENT_WRITE else 0)
         try:
             watcher = self._hub_loop.io(key.fd, mask)
-            watcher.start(self._on_io, key.fd, pass_events=True)
+            watcher.start(self._io_callback, key.fd, pass_events=True)
         except BaseException as exc:
             super().unregister(fileobj)
             if isinstance(exc, OSError):
@@ -117,6 +121,21 @@ class HubSelector(Selector):
         self._timer = self._doorbell = self._poll = None
         super().close()
 
+    # Whose it is
+
+    def attach(self, current: greenlet.greenlet) -> None:
+        """Let descriptors switch to *current* from now on, whenever it leaves for the hub."""
+        self._set_io_callback(current.switch)
+
+    def detach(self) -> None:
+        """Only remember what is ready: the greenlet leaves for the hub for reasons of its own, or not for the hub."""
+        self._set_io_callback(self._remember)
+
+    def _set_io_callback(self, callback: Callable[[int, int], Any]) -> None:
+        self._io_callback = callback
+        for watcher in self._watchers.values():
+            watcher.callback = callback
+
     # Waiting
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
@@ -140,8 +159,8 @@ class HubSelector(Selector):
     def park(self) -> tuple[int, int] | None:
         """Park the current greenlet until a descriptor is ready, the timer goes off or :meth:`wake` is called.
 
-        The hot path of ``select()``, for when nothing is in `seen`. Returns a ready descriptor and a mask of `READ` and
-        `WRITE`, or None.
+        The hot path of ``select()``, for when nothing is in `seen`. Returns a mask of `READ` and `WRITE` and the ready
+        descriptor, or None.
         """
         self._polls_in_a_row = 0
         self.parked = greenlet.getcurrent()
@@ -208,30 +227,26 @@ class HubSelector(Selector):
     def _take_seen(self) -> list[tuple[SelectorKey, int]]:
         ready = []
         for fd, mask in self.seen.items():
-            self._watchers[fd].start(self._on_io, fd, pass_events=True)
-            ready += self._ready((fd, mask))
+            self._watchers[fd].start(self._io_callback, fd, pass_events=True)
+            ready += self._ready((mask, fd))
         self.seen.clear()
         return ready
 
     def _ready(self, woken: tuple[int, int] | None) -> list[tuple[SelectorKey, int]]:
         if woken is None:
             return []
-        fd, mask = woken
+        mask, fd = woken
+        if mask < 0:  # the watcher failed (libuv): let the reader and the writer meet the error
+            mask = READ | WRITE
         key = self._fd_to_key[fd]
         events = (EVENT_READ if mask & READ else 0) | (EVENT_WRITE if mask & WRITE else 0)
         return [(key, events & key.events)] if events & key.events else []
 
     # Callbacks in the hub
 
-    def _on_io(self, mask: int, fd: int) -> None:
-        if mask < 0:  # the watcher failed (libuv): let the reader and the writer meet the error
-            mask = READ | WRITE
-        parked = self.parked
-        if parked is not None:
-            parked.switch((fd, mask))
-        else:
-            self.seen[fd] = self.seen.get(fd, 0) | mask
-            self._watchers[fd].stop()
+    def _remember(self, mask: int, fd: int) -> None:
+        self.seen[fd] = self.seen.get(fd, 0) | mask
+        self._watchers[fd].stop()
 
     def _on_timer(self) -> None:
         self.armed_for = 0.0

@@ -22,7 +22,7 @@ from .engines.base import TEXT
 from .exchanges import Exchange, Received
 from .handlers import Handler, SentAt, Subscription
 from .lifecycle import STATES, Phase
-from .link import Link
+from .link import HERE, Link
 from .matching import Correlation, Match, any_message
 from .report import PING, RECV, SEND
 
@@ -154,10 +154,10 @@ class WebSocketConnection(Link):
         self._write(opcode, payload)
         stats = self.stats
         if opcode == TEXT:
-            count = stats.texts_sent = stats.texts_sent + 1
+            stats.texts_sent += 1
             stats.text_bytes_sent += size
         else:
-            count = stats.binaries_sent = stats.binaries_sent + 1
+            stats.binaries_sent += 1
             stats.binary_bytes_sent += size
         if self._drainers is not None:
             await self._drain(started)
@@ -166,7 +166,9 @@ class WebSocketConnection(Link):
             report(
                 SEND, self.name, (perf_counter() - started) * 1000.0, size, None, started + self._epoch, self.url, None
             )
-        if count % _SENDS_AT_A_STRETCH == 0:
+        self._sends_at_a_stretch += 1
+        if self._sends_at_a_stretch >= _SENDS_AT_A_STRETCH:
+            self._sends_at_a_stretch = 0
             await sleep(0)
 
     async def send_json(self, value: Any) -> None:
@@ -227,12 +229,19 @@ class WebSocketConnection(Link):
     async def _receive(self, decode: bool | None, iterating: bool) -> str | bytes:
         called = perf_counter()
         inbox = self.inbox
-        waiter = None
+        has_waited = False
         while not inbox:
             if self._phase is _CLOSED:
-                raise self._no_more_messages(called, iterating, waited=waiter is not None)
+                raise self._no_more_messages(called, iterating, has_waited)
             if self._waiter is not None:
                 raise ConcurrencyError("cannot call recv while another task waits in recv on the same connection")
+            has_waited = True
+            self._sends_at_a_stretch = 0
+            self._waiter = HERE
+            here = self.wait_here()
+            self._waiter = None
+            if here or inbox:
+                continue
             waiter = self._waiter = self._create_future()
             try:
                 await waiter
@@ -240,6 +249,7 @@ class WebSocketConnection(Link):
                 if self._waiter is waiter:
                     self._waiter = None
                 raise
+            self.expect_traffic()
         message, size, arrived = inbox.popleft()
         if inbox.paused:
             inbox.taken()
@@ -285,7 +295,7 @@ class WebSocketConnection(Link):
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
-            if not waiter.done():
+            if waiter is not HERE and not waiter.done():
                 waiter.set_result(None)
         else:
             length = len(inbox)
@@ -307,6 +317,7 @@ class WebSocketConnection(Link):
         """What takes messages before ``recv``; made when first needed."""
         if self._dispatch is None:
             self._dispatch = Dispatch(self, self._loop, ())
+            self.expect_traffic()
         return self._dispatch
 
     def request(

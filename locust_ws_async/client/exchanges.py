@@ -358,6 +358,8 @@ class Exchange(Deferred[Any]):
         future = waiter.future
         assert future is not None
         try:
+            while not future.done() and connection.wait_here():
+                pass
             return await future
         except asyncio.CancelledError:
             pending.give_up(waiter)

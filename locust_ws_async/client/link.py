@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable
 from contextvars import ContextVar
 from time import perf_counter
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from websockets.frames import OK_CLOSE_CODES, Close
 
@@ -37,8 +37,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Link"]
 
+HERE: Any = object()
+"""Stands for the waiter of a task that waits without one, by ``wait_here`` of its loop."""
+
 _restoring: ContextVar[Link | None] = ContextVar("restoring", default=None)
 """In ``on_connected``, and in the tasks that it makes: the connection that it restores."""
+
+
+def not_here() -> bool:
+    """
+    For ``wait_here`` of a loop that has none.
+
+    A loop may have a method ``wait_here``, as the bridge's has: it waits inside of the task until a transport has read
+    something, which spares a future and a step of the task. False: await a future.
+    """
+    return False
 
 
 class Link:
@@ -68,6 +81,7 @@ class Link:
         "_recorder",
         "_report_recv",
         "_report_send",
+        "_sends_at_a_stretch",
         "_sessions",
         "_waiter",
         "_write",
@@ -79,6 +93,7 @@ class Link:
         "queue_wait",
         "stats",
         "url",
+        "wait_here",
         "wire",
     )
 
@@ -117,6 +132,9 @@ class Link:
 
         self.inbox = Inbox(self, options.max_queue, options.overflow)
         self._waiter: asyncio.Future[None] | None = None  # of the task in recv
+        self.wait_here: Callable[[], bool] = not_here
+        """See :func:`not_here`; the loop's own, once :meth:`expect_traffic` was called."""
+        self._sends_at_a_stretch = 0  # without a wait in recv
         self.queue_wait = 0.0
         """Seconds that the last message had waited in the queue when it was taken: the time that a task was late."""
         self._drainers: list[asyncio.Future[None]] | None = None  # tasks in send, while writing is paused
@@ -128,6 +146,14 @@ class Link:
         self._recorder = recorder_for(connection, options)
         if options.keepalive_rules:
             self._dispatch = Dispatch(connection, self._loop, options.keepalive_rules)
+
+    def expect_traffic(self) -> None:
+        """
+        Wait in place from now on, where the loop can.
+
+        It keeps 2 KiB more of the greenlet's stack while it waits, which a connection that only idles need not cost.
+        """
+        self.wait_here = getattr(self._loop, "wait_here", not_here)
 
     # Opening, once or again and again
 
@@ -364,7 +390,7 @@ class Link:
 
     def _wake_receiver(self) -> None:
         waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
+        if waiter is not None and waiter is not HERE and not waiter.done():
             waiter.set_result(None)
 
     def pause_writing(self) -> None:

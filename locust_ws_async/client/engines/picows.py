@@ -210,14 +210,14 @@ class _Wire(picows.WSListener):
             if (
                 frame.fin
                 and self._fragments is None
-                and frame.payload_size <= self._limit
+                and (size := frame.payload_size) <= self._limit
                 and not (frame.rsv1 or frame.rsv2 or frame.rsv3)
             ):
                 if kind is _TEXT and not self._discarding:
-                    self._deliver(frame.get_payload_as_utf8_text(), frame.payload_size, arrived)
+                    self._deliver(frame.get_payload_as_utf8_text(), size, arrived)
                     return
                 if kind is _BINARY and not self._discarding:
-                    self._deliver(frame.get_payload_as_bytes(), frame.payload_size, arrived)
+                    self._deliver(frame.get_payload_as_bytes(), size, arrived)
                     return
             self._other_frame(kind, frame, arrived)
         except UnicodeDecodeError as exc:
