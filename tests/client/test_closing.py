@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Literal
 
 import pytest
 from websockets.protocol import State
 
+from locust_ws_async.client import WebSocketConnection
 from locust_ws_async.exceptions import ConnectionClosedError
 
 from .helpers import Bench, eventually, frame, raw_server, run, until_eof
@@ -211,5 +213,45 @@ def test_aclose_shortens_a_close_under_way(bench: Bench) -> None:
         await asyncio.sleep(0)
         await client.aclose(timeout=0.05)
         await closing
+
+    run(main())
+
+
+@pytest.mark.parametrize(("engine", "compression"), [("websockets", None), ("websockets", "deflate"), ("picows", None)])
+def test_between_the_end_of_the_stream_and_the_end_of_the_connection(
+    engine: str, compression: Literal["deflate"] | None
+) -> None:
+    """asyncio tells the one in one iteration of the loop, the other in the next, and tasks run before it."""
+    headers = "" if compression is None else "Sec-WebSocket-Extensions: permessage-deflate\r\n"
+    bench = Bench(engine, None)
+
+    async def end_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write_eof()
+        await until_eof(reader, writer)
+
+    async def send(connection: WebSocketConnection) -> None:
+        while True:
+            await connection.send("x")
+            await asyncio.sleep(0)
+
+    async def ping(connection: WebSocketConnection) -> None:
+        async with asyncio.TaskGroup() as group:
+            while True:
+                group.create_task(connection.ping())
+                await asyncio.sleep(0)
+
+    async def main() -> None:
+        async with raw_server(end_stream, headers) as url:
+            client = bench.client()
+            with pytest.raises(ConnectionClosedError):
+                await send(await client.connect(url, compression=compression))
+            with pytest.raises(ExceptionGroup) as caught:
+                await ping(await client.connect(url, compression=compression))
+            assert caught.value.split(ConnectionClosedError)[1] is None
+            for turns in range(10):
+                connection = await client.connect(url, compression=compression)
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                await connection.close()
 
     run(main())

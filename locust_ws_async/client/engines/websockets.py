@@ -409,10 +409,13 @@ class _Wire(asyncio.BufferedProtocol):
     def resume_reading(self) -> None:
         self.transport.resume_reading()
 
-    # Writing
+    # Writing. Between the end of the server's stream, which closes the parser, and asyncio's connection_lost(), which
+    # the connection will hear of, an iteration of the loop passes. What is sent in it is lost without a word.
 
     def send(self, opcode: int, payload: bytes, /) -> None:
         if self._compressed:
+            if self._parser.state is State.CLOSED:
+                return
             if opcode == TEXT:
                 self._parser.send_text(payload)
             else:
@@ -430,11 +433,15 @@ class _Wire(asyncio.BufferedProtocol):
         self._write(header + mask + apply_mask(payload, mask))
 
     def send_ping(self, payload: bytes, /) -> None:
+        if self._parser.state is State.CLOSED:
+            return
         self._parser.send_ping(payload)
         self._flush()
 
     def send_close(self, close: Close, /) -> None:
         self._closing = True
+        if self._parser.state is State.CLOSED:
+            return
         if close.code == 1005:
             self._parser.send_close()
         else:
