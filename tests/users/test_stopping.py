@@ -243,11 +243,13 @@ def test_a_task_may_stop_all_users(start: Start, server: Server, kind: str) -> N
 
             async def on_start(self):
                 self.connection = await self.ws.connect("/echo")
+                connected.append(self)
 
             async def on_stop(self):
                 note("stopped", quitting)
 
         quitting = False
+        connected = []
 
         class Quitting(Base):
             fixed_count = 1
@@ -256,7 +258,7 @@ def test_a_task_may_stop_all_users(start: Start, server: Server, kind: str) -> N
             @task
             {kind} quit(self):
                 global quitting
-                if self.environment.runner.user_count == 4:
+                if len(connected) == 4:
                     quitting = True
                     self.environment.runner.quit()
                     note("not reached")
