@@ -392,7 +392,9 @@ class Task(private.Task):
 
     def cancel(self, msg: Any | None = None) -> bool:
         requested = super().cancel(msg)
-        self._loop._selector.wake()
+        selector = self._loop._selector
+        if requested and selector is not None:  # None: the loop is closed
+            selector.wake()
         return requested
 
 

@@ -22,7 +22,7 @@ from .engines.base import TEXT
 from .exchanges import Exchange, Received
 from .handlers import Handler, SentAt, Subscription
 from .lifecycle import STATES, Phase
-from .link import HERE, Link
+from .link import HERE, Link, not_yet
 from .matching import Correlation, Match, any_message
 from .report import PING, RECV, SEND
 
@@ -249,7 +249,8 @@ class WebSocketConnection(Link):
                 if self._waiter is waiter:
                     self._waiter = None
                 raise
-            self.expect_traffic()
+            if self.wait_here is not_yet:
+                self.expect_traffic()
         message, size, arrived = inbox.popleft()
         if inbox.paused:
             inbox.taken()

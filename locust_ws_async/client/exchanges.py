@@ -359,7 +359,7 @@ class Exchange(Deferred[Any]):
         assert future is not None
         try:
             while not future.done() and connection.wait_here():
-                pass
+                pass  # something was read, perhaps not for us
             return await future
         except asyncio.CancelledError:
             pending.give_up(waiter)

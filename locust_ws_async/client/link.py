@@ -54,6 +54,11 @@ def not_here() -> bool:
     return False
 
 
+def not_yet() -> bool:
+    """For ``wait_here`` of a connection that may be an idle one: see :meth:`Link.expect_traffic`."""
+    return False
+
+
 class Link:
     """
     The lower half of a :class:`WebSocketConnection`: what it lives through, apart from what tasks do with it.
@@ -132,8 +137,8 @@ class Link:
 
         self.inbox = Inbox(self, options.max_queue, options.overflow)
         self._waiter: asyncio.Future[None] | None = None  # of the task in recv
-        self.wait_here: Callable[[], bool] = not_here
-        """See :func:`not_here`; the loop's own, once :meth:`expect_traffic` was called."""
+        self.wait_here: Callable[[], bool] = not_yet
+        """See :func:`not_here`."""
         self._sends_at_a_stretch = 0  # without a wait in recv
         self.queue_wait = 0.0
         """Seconds that the last message had waited in the queue when it was taken: the time that a task was late."""

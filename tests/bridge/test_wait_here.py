@@ -366,3 +366,14 @@ def test_not_for_tasks_of_another_factory(host: LoopHost, pair: Any) -> None:
         mailbox.close()
 
     host.run(main())
+
+
+def test_tasks_may_be_cancelled_after_their_loop_is_closed() -> None:
+    async def main() -> asyncio.Task[None]:
+        task = asyncio.create_task(asyncio.sleep(0))
+        await task
+        return task
+
+    with hosting() as host:
+        task = host.run(main())
+    assert not task.cancel()

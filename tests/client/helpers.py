@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple, TypeVar
 
+import gevent
 from websockets.utils import accept_key
 
+from locust_ws_async.bridge import LoopHost
 from locust_ws_async.client import WebSocketClient
 from tests.support import SCALE
 
 T = TypeVar("T")
+
+HOSTED = os.environ.get("LOCUST_WS_TEST_LOOP") == "greenlet"
 
 PATIENCE = 20 * SCALE
 """Seconds after which a test that waits has failed."""
@@ -26,7 +31,8 @@ def run(
     new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
 ) -> T:
     """
-    Run a test's coroutine in a loop of its own, which it must leave clean.
+    Run a test's coroutine in a loop of its own, which it must leave clean: in one of the bridge's when
+    ``tests/test_client_in_a_greenlet.py`` says so.
 
     ``collect=False`` leaves out the collection of garbage, for tests with hundreds of runs.
     """
@@ -40,12 +46,23 @@ def run(
         assert not left, left
         return result
 
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        result = runner.run(main())
+    if HOSTED and new_loop is asyncio.new_event_loop:
+        result = gevent.spawn(_run_hosted, main()).get()
+    else:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            result = runner.run(main())
     if collect:
         gc.collect()  # what was not closed, awaited or retrieved complains now
     assert not complaints, complaints
     return result
+
+
+def _run_hosted(main: Coroutine[Any, Any, T]) -> T:
+    host = LoopHost()
+    try:
+        return host.run(main)
+    finally:
+        host.close()
 
 
 class Row(NamedTuple):
