@@ -238,9 +238,8 @@ class WebSocketConnection(Link):
             has_waited = True
             self._sends_at_a_stretch = 0
             self._waiter = HERE
-            here = self.wait_here()
-            self._waiter = None
-            if here or inbox:
+            if self.wait_here() or self._waiter is None:  # something was read, or whoever wakes us has done so
+                self._waiter = None
                 continue
             waiter = self._waiter = self._create_future()
             try:

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import gevent
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from locust_ws_async.client import Backoff, WebSocketConnection, any_message, ev
 from locust_ws_async.client.lifecycle import STATES, TRANSITIONS, Event, Phase, next_phase
 from locust_ws_async.exceptions import ConnectionClosedError, ConnectionClosedOK, HandshakeRejected, MessageTimeout
 
-from .helpers import Bench, eventually, run
+from .helpers import HOSTED, Bench, eventually, run
 
 SOON = Backoff(initial=0.01, maximum=0.05)
 
@@ -235,6 +236,30 @@ def test_closing_while_it_waits_for_the_next_attempt(bench: Bench, how: str) -> 
             with pytest.raises(ConnectionClosedOK):
                 await receiving
             assert client.connections == set()
+
+    run(main())
+
+
+def test_an_abort_by_another_greenlet_while_recv_waits_in_place(bench: Bench) -> None:
+    """In place: see tests/test_client_in_a_greenlet.py. A wake-up by the hub, not a timer, lets recv wait so."""
+
+    async def main() -> None:
+        async with server(echo, 503) as url:
+            client = bench.client()
+            connection = await client.connect(url, reconnect=Backoff(60, 60))
+            for _ in range(2):
+                await connection.send("x")
+                await connection.recv()
+            connection.wire.transport.abort()
+            await eventually(lambda: connection.state is State.CONNECTING)
+            loop = asyncio.get_running_loop()
+            woken = loop.create_future()
+            later = gevent.spawn_later if HOSTED else loop.call_later
+            later(0.01, woken.set_result, None)
+            await woken
+            later(0.02, client.abort)
+            with pytest.raises(ConnectionClosedOK):
+                await connection.recv()
 
     run(main())
 
