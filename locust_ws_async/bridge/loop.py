@@ -65,23 +65,27 @@ class GreenletEventLoop(SelectorEventLoop):
     - exceptions of the types *carried* do so too when a callback or a task raises them.
 
     Create it in the thread that runs it.
+
     """
+
+    # Objects of a class share the keys of their attributes, if they are fewer than 30. With more each loop would have
+    # a table of its own, of 1.3 KiB. Hence these two, which few loops ever need, are not set by __init__().
+
+    _leaving: _Leave | None = None
+
+    interrupted: asyncio.Task[Any] | None = None
+    """The task in which the last kill arrived, as its cancellation; None if it did not arrive in a task."""
 
     def __init__(self, *, carried: tuple[type[BaseException], ...] = ()) -> None:
         hub: Hub = get_hub()
         isolate(hub)
-        self._hub = hub
         self._carried = carried
-        self._leaving: _Leave | None = None
-        self._greenlet: greenlet | None = None
         self.ending = False
         """While true nothing is carried: another exception has ended the run, and this one is only cleaned up."""
-        self.interrupted: asyncio.Task[Any] | None = None
-        """The task in which the last kill arrived, as its cancellation; None if it did not arrive in a task."""
         self.tasks: set[asyncio.Task[Any]] = set()
         """The loop's unfinished tasks. Kept here since ``asyncio.all_tasks()`` walks those of every loop."""
         # What run_forever() gives to sys.set_asyncgen_hooks(), and every return from the hub again.
-        self._new_asyncgen, self._lost_asyncgen = self._asyncgen_firstiter_hook, self._asyncgen_finalizer_hook
+        self._asyncgen_hooks = self._asyncgen_firstiter_hook, self._asyncgen_finalizer_hook
         self._selector: HubSelector  # None after close()
         super().__init__(HubSelector(hub))
 
@@ -89,23 +93,24 @@ class GreenletEventLoop(SelectorEventLoop):
 
     def run_forever(self) -> None:
         """Run in the current greenlet until ``stop()``, or until an exception is thrown in or carried."""
-        if getcurrent() is self._hub:
-            raise RuntimeError("the gevent hub cannot run an event loop: do it in a greenlet, e.g. gevent.spawn()")
-        if get_hub() is not self._hub:
-            raise RuntimeError("this event loop belongs to another thread: create it in the thread that runs it")
         # asyncio.BaseEventLoop checks too, but Python 3.13.0 where a refusal spoils the state of the running loop.
         self._check_closed()
         self._check_running()
+        selector, current = self._selector, getcurrent()
+        if current is selector.hub:
+            raise RuntimeError("the gevent hub cannot run an event loop: do it in a greenlet, e.g. gevent.spawn()")
+        if get_hub() is not selector.hub:
+            raise RuntimeError("this event loop belongs to another thread: create it in the thread that runs it")
         set_asyncgen_hooks(None, None)  # perhaps those of a parked loop, which asyncio would put back at the end
-        self._greenlet = getcurrent()
-        self.resumes()
+        selector.greenlet = current
+        selector.attach()
         try:
             super().run_forever()
             if self._leaving is not None:  # a stop came first
                 raise self._leaving.exc
         finally:
-            self.blocks()
-            self._greenlet = None
+            selector.detach()
+            selector.greenlet = None
             if self._leaving is not None:  # a stop or another exception came first
                 self._leaving.cancel()
                 self._leaving = None
@@ -114,7 +119,7 @@ class GreenletEventLoop(SelectorEventLoop):
         """Close the loop; blocking calls that its executor still runs are killed."""
         executor = self._default_executor
         super().close()
-        self._new_asyncgen = self._lost_asyncgen = None  # or only the garbage collector would free the loop
+        self._asyncgen_hooks = (None, None)  # or only the garbage collector would free the loop
         if isinstance(executor, GreenletExecutor):
             executor.kill()
 
@@ -149,7 +154,7 @@ class GreenletEventLoop(SelectorEventLoop):
         a cancellation, a kill): await a future, through which the task then gets whatever it is.
         """
         task = current_task(self)
-        if type(task) is not Task or getcurrent() is not self._greenlet or not self._only_io_is_next():
+        if type(task) is not Task or getcurrent() is not self._selector.greenlet or not self._only_io_is_next():
             return False
         swap_current_task(self, None)
         try:
@@ -175,14 +180,14 @@ class GreenletEventLoop(SelectorEventLoop):
     def _wait_for_io(self) -> bool:
         """Park until a descriptor is ready, and call its reader and writer. False: something else woke the greenlet."""
         selector = self._selector
-        selector.parked = self._greenlet
+        selector.parked = selector.greenlet
         set_running_loop(None)
         try:
-            woken = _switch(self._hub)
+            woken = _switch(selector.hub)
         finally:
             selector.parked = None
             set_running_loop(self)
-            set_asyncgen_hooks(self._new_asyncgen, self._lost_asyncgen)
+            set_asyncgen_hooks(*self._asyncgen_hooks)
         if woken is None:
             return False
         mask, fd = woken
@@ -245,13 +250,11 @@ class GreenletEventLoop(SelectorEventLoop):
 
     def blocks(self) -> None:
         """The greenlet leaves for the hub, and not to wait for this loop."""
-        if self._selector is not None:  # closed meanwhile
-            self._selector.detach()
+        self._selector.detach()
 
     def resumes(self) -> None:
         """It is back."""
-        if self._selector is not None and self._greenlet is not None:
-            self._selector.attach(self._greenlet)
+        self._selector.attach()
 
     # Exceptions that must not be lost
 

@@ -65,7 +65,7 @@ class HubSelector(Selector):
     def __init__(self, hub: Hub) -> None:
         super().__init__()
         self.keys = self._fd_to_key
-        self._hub = hub
+        self.hub = hub
         self._hub_loop = hub.loop
         self._thread_id = _get_ident()
         self._watchers: dict[int, Any] = {}
@@ -73,6 +73,8 @@ class HubSelector(Selector):
         """The greenlet that waits in ``select()``."""
         self.seen: dict[int, int] = {}
         """Readiness that was seen while the greenlet was busy elsewhere, by descriptor; those watchers are stopped."""
+        self.greenlet: greenlet.greenlet | None = None
+        """The greenlet that runs the loop, if one does."""
         self._io_callback: Callable[[int, int], Any] = self._remember
         self._waking = False
         self._doorbell: Any = hub.loop.async_(ref=False)
@@ -123,9 +125,10 @@ class HubSelector(Selector):
 
     # Whose it is
 
-    def attach(self, current: greenlet.greenlet) -> None:
-        """Let descriptors switch to *current* from now on, whenever it leaves for the hub."""
-        self._set_io_callback(current.switch)
+    def attach(self) -> None:
+        """Let descriptors switch to `greenlet` from now on, when it leaves for the hub."""
+        assert self.greenlet is not None
+        self._set_io_callback(self.greenlet.switch)
 
     def detach(self) -> None:
         """Only remember what is ready: the greenlet leaves for the hub for reasons of its own, or not for the hub."""
@@ -165,7 +168,7 @@ class HubSelector(Selector):
         self._polls_in_a_row = 0
         self.parked = greenlet.getcurrent()
         try:
-            woken: tuple[int, int] | None = park(self._hub)
+            woken: tuple[int, int] | None = park(self.hub)
         finally:
             self.parked = None
         return woken
