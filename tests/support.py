@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import ssl
@@ -30,10 +31,15 @@ def eventually(condition: Callable[[], Any], *, seconds: float = 10) -> Any:
 
 
 def unused_port() -> int:
-    """A port of 127.0.0.1 at which nobody listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port of 127.0.0.1 at which nobody listens, and which no system gives away by itself meanwhile."""
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_000)  # Linux gives from 32,768, others from 49,152
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def run_until(condition: Callable[[], Any], command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 import subprocess
 import sys
@@ -26,14 +25,9 @@ from locust_ws_async.exceptions import (
     UnknownHost,
     WebSocketError,
 )
+from tests.support import unused_port
 
 from .helpers import Bench, frame, raw_server, run, tcp_server, until_eof
-
-
-def unused_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def connect_fails(bench: Bench, url: str, kind: type[ConnectError], text: str, **options: object) -> ConnectError:

@@ -15,9 +15,9 @@ from websockets.asyncio.server import ServerConnection, serve, unix_serve
 
 from locust_ws_async.client import ConnectOptions, SourceAddresses
 from locust_ws_async.exceptions import ConnectError, ConnectionRefused, HandshakeError
+from tests.support import unused_port
 
 from .helpers import Bench, run
-from .test_failures import unused_port
 
 loopback_network = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8 on loopback")
 
@@ -96,7 +96,9 @@ def test_the_next_address_has_ports_left(bench: Bench) -> None:
     """127.0.0.66 cannot reach the server: it has used up the one port that the test leaves it."""
     assert bench.base_url is not None
     port = int(bench.base_url.rsplit(":", 1)[1])
-    only_port = unused_port()
+    with socket.socket() as probe:  # one of the range from which the system gives
+        probe.bind(("127.0.0.1", 0))
+        only_port = probe.getsockname()[1]
     option, one_port = 51, struct.pack("I", only_port | only_port << 16)  # IP_LOCAL_PORT_RANGE, of Linux 6.3
 
     async def main() -> None:

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -18,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import SCALE, DemoServerProcess, eventually, run_until
+from tests.support import SCALE, DemoServerProcess, eventually, run_until, unused_port
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-c", "import sys; from locust_ws_async.demo.command import main; sys.exit(main())"]
@@ -78,8 +77,7 @@ def test_a_demo_that_is_ended_still_prints_the_table(tmp_path: Path, by: str) ->
 @contextlib.contextmanager
 def demo_web(cwd: Path) -> Iterator[str]:
     """``locust-ws-async demo --web`` on a free port; gives the URL of the web UI."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = unused_port()
     environment = {**os.environ, "LOCUST_WEB_PORT": str(port)}
     with (
         open(cwd / "log", "w") as log,
@@ -87,6 +85,9 @@ def demo_web(cwd: Path) -> Iterator[str]:
     ):
         try:
             yield f"http://127.0.0.1:{port}/"
+        except AssertionError as exc:
+            exc.add_note((cwd / "log").read_text())
+            raise
         finally:
             process.terminate()
     assert process.returncode == 0, (cwd / "log").read_text()
