@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 from .competitors import Competitor, load_all
-from .measuring import Cores, Measurement, Server, measure, raise_file_limit
+from .machine import Cores, raise_file_limit
+from .measuring import Measurement, Server, measure
 from .plots import write_plots
 from .report import markdown, read_csv, write_csv
 from .scenarios import FULL, SHORT, Scenario
@@ -40,7 +41,7 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-SHORT_COMPETITORS = ["bare_locust", "blocking", "ours_picows", "ours_websockets", "uvloop_picows"]
+SHORT_COMPETITORS = ["blocking", "ours_picows", "ours_websockets", "uvloop_picows"]
 
 Turn = tuple[str, int, Scenario, Competitor]
 """Part, round, and what is then measured."""

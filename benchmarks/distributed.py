@@ -19,8 +19,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .measuring import CONNECT_TIMEOUT, ROOT, Cores, Server, Tree, raise_file_limit
-from .report import machine, python, table
+from .machine import Cores, machine, python, raise_file_limit
+from .measuring import CONNECT_TIMEOUT, ROOT, Server, Tree
+from .report import table
 
 USERS_PER_WORKER = 100
 LOCUSTFILE = Path(__file__).parent / "paced_user.py"

@@ -10,14 +10,13 @@ written anew. A figure that the run did not measure is a dash.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import re
 from math import ceil
 from pathlib import Path
 
 from .measuring import ROOT
-from .report import BASELINE, DEFAULT_ENGINE, FAST_ENGINE, NOTHING, REFERENCE, Results, Select, read_csv, table
+from .report import BASELINE, DEFAULT_ENGINE, FAST_ENGINE, REFERENCE, Results, Select, read_csv, table
 
 RESULTS = Path(__file__).parent / "results"
 DOCUMENTS = [ROOT / "README.md", ROOT / "docs" / "scaling.md"]
@@ -29,10 +28,9 @@ class Figures:
 
     def __init__(self, label: str) -> None:
         self.label = label
-        path = RESULTS / f"{label}.csv"
-        self.results = Results(read_csv(path))
-        with path.open(newline="") as file:
-            self.machine = next(csv.DictReader(file))["machine"]
+        measurements = read_csv(RESULTS / f"{label}.csv")
+        self.results = Results(measurements)
+        self.machine = measurements[0].machine
 
     def median(self, scenario: str, key: str, select: Select) -> float | None:
         spread = self.results.spread(scenario, key, select)
@@ -43,18 +41,13 @@ class Figures:
         spread = self.results.per_user(key, lambda m: m.rss_kib, kind)
         return spread.median if spread else None
 
-    def beyond_locust(self, key: str) -> float | None:
-        spread = self.results.per_connection_kib(key)
-        return spread.median if spread else None
-
     def row(self, title: str, text: str, scenario: str, select: Select, keys: tuple[str, ...]) -> list[str]:
         return [title, *(written(text, self.median(scenario, key, select)) for key in keys)]
 
     def compared(self) -> str:
-        """README: what an echo and a connection cost, beside the blocking recipe."""
-        keys = (REFERENCE, DEFAULT_ENGINE, FAST_ENGINE)
+        """README: what an echo and a connection cost, beside the blocking recipe and k6."""
+        keys = (DEFAULT_ENGINE, FAST_ENGINE, REFERENCE, "k6")
         instructions = json.loads(BASELINE.read_text())["instructions_per_echo"]
-        bare = self.memory(NOTHING) or 0
         users = {50: "50 users", 1000: "1,000 users", 5000: "5,000 users"}
         rows = [
             *(
@@ -65,14 +58,14 @@ class Figures:
                 self.row(f"CPU of an echo, {text}", "{:.0f} us", f"echo 64 B, {n} users", lambda m: m.cpu_us, keys)
                 for n, text in users.items()
             ),
-            ["user-mode instructions of an echo", *(f"{instructions[key] / 1000:.0f} k" for key in keys)],
             [
-                f"memory of an idle connected user, beyond Locust's own {bare:.0f} KiB",
-                *(written("{:.0f} KiB", self.beyond_locust(key)) for key in keys),
+                "user-mode instructions of an echo",
+                *(f"{instructions[key] / 1000:.0f} k" if key in instructions else "-" for key in keys),
             ],
+            ["memory of an idle connected user", *(written("{:.0f} KiB", self.memory(key)) for key in keys)],
         ]
         rounds = max(m.round for m in self.results.found.values())
-        header = ["64-byte echo in Locust, two events each", "blocking recipe", "default engine", "`picows`"]
+        header = ["64-byte echo, each send and receive reported", "default engine", "`picows`", "blocking recipe", "k6"]
         return (
             f"What each costs, on one core ({self.machine}; {rounds} interleaved rounds; "
             f"[all figures](benchmarks/results/{self.label}.md), [how it is measured](benchmarks/README.md)):\n\n"
@@ -122,9 +115,9 @@ class Figures:
         )
 
     def workers(self) -> str:
-        """Scaling: how many workers, with the fast engine, half of what it can do, and an idle user's memory."""
-        rate = self.median("echo 64 B, 1000 users", FAST_ENGINE, lambda m: m.echoes)
-        memory = self.memory(FAST_ENGINE)
+        """Scaling: how many workers, by half of what one can do with the most users, and an idle user's memory."""
+        rate = self.median("echo 64 B, 5000 users", DEFAULT_ENGINE, lambda m: m.echoes)
+        memory = self.memory(DEFAULT_ENGINE)
         rows = []
         for connections in (10_000, 100_000, 1_000_000):
             for every in (10, 1):

@@ -2,7 +2,8 @@
 
     python -m benchmarks.instructions                    measure and print
     python -m benchmarks.instructions --check            and fail where a figure is over the baseline by 10 %
-    python -m benchmarks.instructions --write-baseline   and keep the figures as benchmarks/baseline.json
+    python -m benchmarks.instructions --write-baseline   and keep the figures in benchmarks/baseline.json
+    python -m benchmarks.instructions --size 65536 --echoes 50 --compressed      for other messages, printed only
 
 Each competitor runs under valgrind's cachegrind (its cache model off: it then only counts, at twice the speed of
 callgrind and with the same total) with N echoes for each user and again with 2 N. The difference is the cost of the
@@ -12,6 +13,7 @@ echoes alone: start-up, connecting and the end fall out. User-mode instructions 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import re
@@ -22,13 +24,22 @@ import tempfile
 from pathlib import Path
 
 from .competitors import Competitor, load_all
-from .measuring import ROOT, Cores, Server
-from .report import BASELINE, python, table
+from .machine import Cores, python
+from .measuring import ROOT, Server
+from .report import BASELINE, table
 from .workload import Workload
 
 TOLERANCE = 0.10
 USERS = 10
-COMPETITORS = ["ours_websockets", "ours_picows", "asyncio_websockets_timed", "blocking", "uvloop_picows"]
+COMPETITORS = [
+    "ours_websockets",
+    "ours_picows",
+    "asyncio_websockets",
+    "asyncio_websockets_timed",
+    "blocking",
+    "uvloop_picows",
+    "uvloop_websockets",
+]
 
 
 def instructions(competitor: Competitor, workload: Workload, valgrind: list[str]) -> int:
@@ -43,20 +54,23 @@ def instructions(competitor: Competitor, workload: Workload, valgrind: list[str]
     return int(counted[1].replace(",", ""))
 
 
-def per_echo(competitor: Competitor, server: Server, echoes: int) -> int:
+def per_echo(competitor: Competitor, workload: Workload, echoes: int) -> int:
     valgrind = [VALGRIND, "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
     few, many = (
-        instructions(competitor, Workload(server.url(secure=False), users=USERS, echoes=count), valgrind)
+        instructions(competitor, dataclasses.replace(workload, echoes=count), valgrind)
         for count in (echoes, 2 * echoes)
     )
-    return round((many - few) / (USERS * echoes))
+    return round((many - few) / (workload.users * echoes))
 
 
-def over_baseline(measured: dict[str, int]) -> list[str]:
+def over_baseline(measured: dict[str, int], versions: dict[str, str]) -> list[str]:
     """What has become dearer, each as a sentence."""
     baseline = json.loads(BASELINE.read_text())
     if baseline["python"] != python():
         print(f"note: the baseline was measured on {baseline['python']}, this is {python()}")
+    for key, version in versions.items():
+        if key in baseline["versions"] and baseline["versions"][key] != version:
+            print(f"note: the baseline of {key} was measured with {baseline['versions'][key]}, this is {version}")
     return [
         f"{key}: {count:,} instructions an echo, {count / before - 1:+.0%} against the baseline's {before:,}"
         for key, count in measured.items()
@@ -74,29 +88,40 @@ def main() -> None:
         "--only", type=lambda text: text.replace("-", "_").split(","), default=COMPETITORS, metavar="A,B"
     )
     parser.add_argument("--echoes", type=int, default=300, help=f"N, for each of {USERS} users (default: 300)")
+    parser.add_argument("--size", type=int, default=Workload.size, help=f"bytes (default: {Workload.size})")
+    parser.add_argument("--compressed", action="store_true", help="those that can")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--write-baseline", action="store_true")
     arguments = parser.parse_args()
+    if (arguments.check or arguments.write_baseline) and (arguments.compressed or arguments.size != Workload.size):
+        parser.error("the baseline is of plain messages of the default size")
 
     competitors, missing = load_all(arguments.only)
+    competitors = [competitor for competitor in competitors if competitor.compresses or not arguments.compressed]
     for key, reason in missing.items():
         print(f"left out: {key}: {reason}")
     measured: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as scratch:
         server = Server(Cores(), Path(scratch))
+        workload = Workload(
+            server.url(secure=False), users=USERS, size=arguments.size, compressed=arguments.compressed
+        )
         try:
             for competitor in competitors:
-                measured[competitor.key] = per_echo(competitor, server, arguments.echoes)
+                measured[competitor.key] = per_echo(competitor, workload, arguments.echoes)
                 print(f"{competitor.key}: {measured[competitor.key]:,}", flush=True)
         finally:
             server.close()
     names = {competitor.key: competitor.name for competitor in competitors}
     print(table(["competitor", "instructions an echo"], [[names[key], f"{n:,}"] for key, n in measured.items()]))
+    versions = {competitor.key: competitor.version for competitor in competitors}
     if arguments.write_baseline:
-        versions = {competitor.key: competitor.version for competitor in competitors}
-        baseline = {"python": python(), "versions": versions, "instructions_per_echo": measured}
+        baseline = json.loads(BASELINE.read_text())
+        baseline["python"] = python()
+        baseline["versions"] |= versions
+        baseline["instructions_per_echo"] |= measured
         BASELINE.write_text(json.dumps(baseline, indent=2) + "\n")
-    if arguments.check and (dearer := over_baseline(measured)):
+    if arguments.check and (dearer := over_baseline(measured, versions)):
         sys.exit("\n".join(dearer))
 
 

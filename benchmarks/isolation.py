@@ -2,9 +2,9 @@
 
     python -m benchmarks.isolation
 
-A loop that parks for a message clears the running loop, and puts it and the hooks for asynchronous generators back
-(bridge/isolation.py). That is timed beside a whole park and wake-up of the same loop. What makes blocking calls safe
-wraps ``hub.switch()``, which a loop that parks does not call.
+A task that waits in place (``GreenletEventLoop.wait_here()``) leaves no running loop and no current task behind, and puts
+them and the hooks for asynchronous generators back afterwards. That is timed beside a whole wait and wake-up of the same
+loop. What makes blocking calls safe wraps ``hub.switch()``, which a loop that waits does not call.
 """
 
 from __future__ import annotations
@@ -15,36 +15,42 @@ import statistics
 import sys
 from time import perf_counter
 
-from locust_ws_async.bridge import LoopHost
-from locust_ws_async.bridge.private import set_running_loop
+from locust_ws_async.bridge import GreenletEventLoop, LoopHost
+from locust_ws_async.bridge.private import set_running_loop, swap_current_task
 
 ROUNDS, MESSAGES = 7, 20_000
 
 
 async def isolation() -> float:
-    loop, hooks = asyncio.get_running_loop(), sys.get_asyncgen_hooks()
+    loop, task, hooks = asyncio.get_running_loop(), asyncio.current_task(), sys.get_asyncgen_hooks()
     started = perf_counter()
     for _ in range(MESSAGES):
+        swap_current_task(loop, None)
         set_running_loop(None)
         set_running_loop(loop)
         sys.set_asyncgen_hooks(*hooks)
+        swap_current_task(loop, task)
     return (perf_counter() - started) / MESSAGES
 
 
 async def messages(ours: socket.socket, theirs: socket.socket) -> float:
     loop = asyncio.get_running_loop()
-    arrived = loop.create_future()
+    assert isinstance(loop, GreenletEventLoop)
+    unread = 0
 
     def read() -> None:
+        nonlocal unread
         theirs.recv(1)
-        arrived.set_result(None)
+        unread -= 1
 
     loop.add_reader(theirs, read)
     started = perf_counter()
     for _ in range(MESSAGES):
-        arrived = loop.create_future()
         ours.send(b"x")
-        await arrived
+        unread += 1
+        while unread:
+            if not loop.wait_here():
+                await asyncio.sleep(0)
     elapsed = perf_counter() - started
     loop.remove_reader(theirs)
     return elapsed / MESSAGES

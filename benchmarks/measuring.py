@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -21,6 +20,7 @@ import trustme
 
 from .competitors import Competitor
 from .hosts import Percentiles
+from .machine import Cores, machine, python
 from .scenarios import Scenario
 from .server import Snapshot
 
@@ -60,6 +60,8 @@ class Measurement:
     cycle_p95_ms: float | None = None
     cycle_p99_ms: float | None = None
     failure: str = ""
+    python: str = ""
+    machine: str = ""
 
     @property
     def done(self) -> float:
@@ -74,47 +76,6 @@ class Measurement:
     def cycle_ms(self) -> float:
         """How long a user's echo takes by the server's count: users / echoes per second."""
         return self.users / self.done * 1e3 if self.done else 0.0
-
-
-class Cores:
-    """One core for the clients, another for the server, where the system can pin and has two."""
-
-    def __init__(self) -> None:
-        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
-        self.pinned = len(cores) > 1
-        self.server: int | None = cores[0] if self.pinned else None
-        self.client: int | None = cores[-1] if self.pinned else None
-
-    @contextlib.contextmanager
-    def only(self, core: int | None) -> Iterator[None]:
-        """What is started inside runs on that core alone: children inherit it, whatever language they are in."""
-        if core is None:
-            yield
-            return
-        before = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, {core})
-        try:
-            yield
-        finally:
-            os.sched_setaffinity(0, before)
-
-    def __str__(self) -> str:
-        return (
-            f"client on core {self.client}, server on core {self.server}"
-            if self.pinned
-            else "client and server not pinned to cores (not possible here)"
-        )
-
-
-def raise_file_limit() -> int | None:
-    """As many open files as the system lets us have; children inherit it. None where there is no such limit."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
 
 
 class Server:
@@ -135,13 +96,13 @@ class Server:
             )
         assert self.process.stdout is not None
         self.ports = json.loads(self.process.stdout.readline())
-        connection = socket.create_connection(("127.0.0.1", self.ports["control"][0]))
+        connection = socket.create_connection(("127.0.0.1", self.ports["control"]))
         self.control = connection.makefile("rw")
         connection.close()
 
     def url(self, secure: bool) -> str:
         scheme = "wss" if secure else "ws"
-        return f"{scheme}://127.0.0.1:{self.ports[scheme][0]}/"
+        return f"{scheme}://127.0.0.1:{self.ports[scheme]}/"
 
     def ask(self, question: str) -> str:
         self.control.write(question + "\n")
@@ -209,7 +170,14 @@ def measure(competitor: Competitor, scenario: Scenario, round_number: int, serve
     )
     scratch = Path(tempfile.mkdtemp())
     empty = Measurement(
-        scenario.name, competitor.key, competitor.name, competitor.version, round_number, workload.users
+        scenario.name,
+        competitor.key,
+        competitor.name,
+        competitor.version,
+        round_number,
+        workload.users,
+        python=python(),
+        machine=machine(),
     )
     server.ask(f"hold {workload.users if workload.activity == 'echo' else 0}")
     with (scratch / "output").open("wb") as output, cores.only(cores.client):

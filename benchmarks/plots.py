@@ -16,24 +16,18 @@ OURS = "#2a7f62"
 OTHERS = "#9aa5b1"
 
 
-def write_plots(folder: Path, label: str, measurements: list[Measurement]) -> list[Path]:
+def write_plots(folder: Path, label: str, measurements: list[Measurement]) -> None:
     results = Results(measurements)
     names = measured_scenarios(results)
     echo = [name for name in names if name.startswith("echo 64 B") and name.endswith("users")]
-    written = []
-
-    def bars_of(what: str, title: str, scenarios: list[str], select: Select) -> None:
-        written.append(bars(folder / f"{label}-{what}.png", title, results, scenarios, select))
-
     if echo:
-        bars_of("echoes", "echoes per second on one core", echo, lambda m: m.echoes)
-        bars_of("cpu", "CPU per echo, microseconds", echo, lambda m: m.cpu_us)
+        bars(folder / f"{label}-echoes.png", "echoes per second on one core", results, echo, lambda m: m.echoes)
+        bars(folder / f"{label}-cpu.png", "CPU per echo, microseconds", results, echo, lambda m: m.cpu_us)
     if idle := [name for name in names if name.startswith("idle,")][-1:]:
-        bars_of("memory", "RSS, MiB", idle, lambda m: m.rss_kib / 1024)
-    return written
+        bars(folder / f"{label}-memory.png", "RSS, MiB", results, idle, lambda m: m.rss_kib / 1024)
 
 
-def bars(path: Path, title: str, results: Results, scenarios: list[str], select: Select) -> Path:
+def bars(path: Path, title: str, results: Results, scenarios: list[str], select: Select) -> None:
     """One panel for each scenario: a bar at the median, a line from minimum to maximum."""
     taking_part = [key for key in results.names if any(results.of(scenario, key) for scenario in scenarios)]
     figure, axes = pyplot.subplots(1, len(scenarios), figsize=(5 * len(scenarios) + 2, 0.4 * len(taking_part) + 1.6))
@@ -52,4 +46,3 @@ def bars(path: Path, title: str, results: Results, scenarios: list[str], select:
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
-    return path

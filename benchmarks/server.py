@@ -67,7 +67,7 @@ class Counters:
         self.connects = 0
         self.echoes = 0
         self.hold_until = 0
-        self.held: list[tuple[WSTransport, WSMsgType, bytes, bool]] = []
+        self.held: list[tuple[WSTransport, WSMsgType, bytes, bool, bool]] = []
         self.watching = False
         self.muted = False
         self.cycles = array("f")
@@ -99,8 +99,8 @@ class Counters:
         if self.open >= self.hold_until:
             self.hold_until = 0
             held, self.held = self.held, []
-            for transport, kind, message, compressed in held:
-                transport.send(kind, message, rsv1=compressed)
+            for transport, kind, payload, fin, compressed in held:
+                transport.send(kind, payload, fin, compressed)
 
 
 class EchoListener(WSListener):
@@ -133,7 +133,7 @@ class EchoListener(WSListener):
             if counters.muted:
                 return
             if counters.hold_until:
-                counters.held.append((transport, kind, frame.get_payload_as_bytes(), frame.rsv1))
+                counters.held.append((transport, kind, frame.get_payload_as_bytes(), frame.fin, frame.rsv1))
             else:
                 transport.send(kind, frame.get_payload_as_memoryview(), frame.fin, frame.rsv1)
 
@@ -176,33 +176,32 @@ async def control(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, co
     writer.close()
 
 
-async def serve(ports: int, certificate: str | None) -> None:
+async def serve(certificate: str | None) -> None:
     logging.disable()  # a client that is cut off at the end of its measurement is no news
     counters = Counters()
 
-    async def listen(context: ssl.SSLContext | None) -> list[int]:
-        servers = [
-            await ws_create_server(
-                lambda request: accept(request, counters), "127.0.0.1", 0, ssl=context, backlog=BACKLOG
-            )
-            for _ in range(ports)
-        ]
-        return [server.sockets[0].getsockname()[1] for server in servers]
+    async def listen(context: ssl.SSLContext | None) -> int:
+        server = await ws_create_server(
+            lambda request: accept(request, counters), "127.0.0.1", 0, ssl=context, backlog=BACKLOG
+        )
+        return port_of(server)
 
-    listening = {"ws": await listen(None), "wss": list[int]()}
+    ports = {"ws": await listen(None)}
     if certificate:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(certificate)
-        listening["wss"] = await listen(context)
-    control_server = await asyncio.start_server(lambda r, w: control(r, w, counters), "127.0.0.1", 0)
-    listening["control"] = [control_server.sockets[0].getsockname()[1]]
-    print(json.dumps(listening), flush=True)
+        ports["wss"] = await listen(context)
+    ports["control"] = port_of(await asyncio.start_server(lambda r, w: control(r, w, counters), "127.0.0.1", 0))
+    print(json.dumps(ports), flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+
+
+def port_of(server: asyncio.Server) -> int:
+    port: int = server.sockets[0].getsockname()[1]
+    return port
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ports", type=int, default=1, help="ports to listen on, for each of ws and wss")
     parser.add_argument("--certificate", help="PEM file with key and chain; without it there is no wss")
-    arguments = parser.parse_args()
-    run(serve(arguments.ports, arguments.certificate))
+    run(serve(parser.parse_args().certificate))

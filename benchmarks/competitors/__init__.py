@@ -1,4 +1,4 @@
-"""One short file for each competitor. The contract, all of it at the top of the file:
+"""One short file for each competitor. The contract:
 
     NAME       as it appears in the tables
     VERSION    of everything that matters to it

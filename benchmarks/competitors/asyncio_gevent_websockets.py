@@ -23,7 +23,6 @@ from benchmarks.workload import Workload, versions
 NAME = "websockets in Locust on asyncio-gevent"
 VERSION = versions("asyncio-gevent", "websockets", "gevent", "locust")
 HOST = LocustHost()
-COMPRESSES = True
 
 workload = Workload.of_this_process()
 restart_statistics_on_signal()
@@ -89,7 +88,5 @@ class EchoUser(User):
         end_of_user(self)
 
     async def connect(self) -> TimedConnection:
-        connection = await connect(
-            workload.url, ssl=workload.ssl_context, compression=workload.compression, ping_interval=None
-        )
+        connection = await connect(workload.url, ssl=workload.ssl_context, compression=None, ping_interval=None)
         return TimedConnection(connection, self.environment.events.request)
