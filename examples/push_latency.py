@@ -23,6 +23,6 @@ class Subscriber(AsyncWebSocketUser):
 
     @task
     async def follow_prices_for_a_while(self):
-        await self.feed.send_json({"subscribe": "prices"})
+        await self.feed.request({"subscribe": "prices"}, match=json_subset({"subscribed": "prices"}))
         await asyncio.sleep(2)
-        await self.feed.send_json({"unsubscribe": "prices"})
+        await self.feed.request({"unsubscribe": "prices"}, match=json_subset({"unsubscribed": "prices"}))

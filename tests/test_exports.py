@@ -45,6 +45,7 @@ PUBLIC = {
         "any_message",
         "echo",
         "every",
+        "ignore",
         "json_field",
         "json_subset",
         "prefix",

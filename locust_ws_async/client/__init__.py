@@ -45,7 +45,7 @@ from .cookies import HTTPSession
 from .engines import ENGINES
 from .exchanges import Exchange, Reply
 from .handlers import Subscription
-from .keepalive import KeepaliveRule, echo, every, reply
+from .keepalive import KeepaliveRule, echo, every, ignore, reply
 from .matching import any_message, json_field, json_subset, prefix, regex
 from .options import ConnectOptions
 from .phases import ConnectPhases
@@ -82,6 +82,7 @@ __all__ = [
     "any_message",
     "echo",
     "every",
+    "ignore",
     "json_field",
     "json_subset",
     "prefix",

@@ -5,6 +5,7 @@ Application keepalive: messages that a server wants answered, or wants to see, f
 
     keepalive = echo(json_subset({"type": "keepalive"}))
     keepalive = [reply(prefix("PING"), "PONG"), every(30, '{"type": "heartbeat"}')]
+    keepalive = [every(10, "\\n"), ignore(lambda message: message == "\\n")]
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ from .report import KEEPALIVE
 if TYPE_CHECKING:
     from .connection import WebSocketConnection
 
-__all__ = ["Answer", "Every", "Keepalive", "KeepaliveRule", "echo", "every", "reply"]
+__all__ = ["Answer", "Every", "Keepalive", "KeepaliveRule", "echo", "every", "ignore", "reply"]
 
 Payload = str | bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Answers each message that matches. Made by :func:`echo` and :func:`reply`."""
+    """Answers each message that matches; None: with nothing. Made by :func:`echo`, :func:`reply`, :func:`ignore`."""
 
     match: Match
-    payload: Payload | Callable[[Payload], Payload]
+    payload: Payload | Callable[[Payload], Payload] | None
     name: str | None
 
 
@@ -56,6 +57,15 @@ def echo(match: Match, *, name: str | None = None) -> Answer:
 
 def reply(match: Match, payload: Payload | Callable[[Payload], Payload], *, name: str | None = None) -> Answer:
     """Answer each message that matches with this payload, or with what it makes of the message."""
+    return _answer(match, payload, name)
+
+
+def ignore(match: Match) -> Answer:
+    """Take each message that matches, and do nothing with it: it is counted, is no row and does not wait for ``recv``."""
+    return _answer(match, None, None)
+
+
+def _answer(match: Match, payload: Payload | Callable[[Payload], Payload] | None, name: str | None) -> Answer:
     if isinstance(match, Correlation) or not callable(match):
         raise TypeError("keepalive: the match must be a predicate on the message, as json_subset({...}) makes it")
     return Answer(match, payload, name)
@@ -86,8 +96,9 @@ class Keepalive:
         """Answer the message; whether a rule matched it."""
         for rule in self._answers:
             if matches(rule.match, message):
-                payload = partial(rule.payload, message) if callable(rule.payload) else rule.payload
-                self._send(rule, payload, arrived)
+                if rule.payload is not None:
+                    payload = partial(rule.payload, message) if callable(rule.payload) else rule.payload
+                    self._send(rule, payload, arrived)
                 return True
         return False
 

@@ -75,8 +75,8 @@ class ConnectOptions:
             of messages; secrets in headers and query strings are masked.
         request_timeout: seconds that ``request`` and ``expect`` wait, if they are not told otherwise; None for no
             limit.
-        keepalive: what the server wants answered, or to see: a rule made by ``echo``, ``reply`` or ``every``, or
-            several.
+        keepalive: what the server wants answered, or to see, or what is not to be seen: a rule made by ``echo``,
+            ``reply``, ``every`` or ``ignore``, or several.
         reconnect: make a connection that was lost again, with these delays; None not to. A server that closes with
             1000 ends it for good.
         on_connected: called with the connection, and awaited, after each success: to log in and to subscribe. Other
@@ -149,7 +149,7 @@ class ConnectOptions:
         if self.overflow not in ("pause", "drop", "fail"):
             raise ValueError(f'overflow must be "pause", "drop" or "fail", not {self.overflow!r}')
         if not all(isinstance(rule, KeepaliveRule) for rule in self.keepalive_rules):
-            raise TypeError("keepalive must be a rule made by echo(), reply() or every(), or a sequence of them")
+            raise TypeError("keepalive must be a rule made by echo(), reply(), every() or ignore(), or a sequence of them")
         if self.reconnect is not None and not isinstance(self.reconnect, Backoff):
             raise TypeError(f"reconnect must be a Backoff(...) or None, not {self.reconnect!r}")
         if self.on_connected is not None and not callable(self.on_connected):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from locust_ws_async.client import any_message, echo, every, json_field, json_subset, prefix, reply
+from locust_ws_async.client import any_message, echo, every, ignore, json_field, json_subset, prefix, reply
 from locust_ws_async.exceptions import ConnectionClosedError
 
 from .helpers import Bench, eventually, frame, raw_server, run, until_eof
@@ -277,6 +277,20 @@ def test_sending_every_so_often(bench: Bench) -> None:
     assert {row.name for row in bench.rows if row.type == "WS KEEPALIVE"} == {"raw"}
 
 
+def test_ignored_messages_are_counted_and_nothing_else(bench: Bench) -> None:
+    async def main() -> None:
+        rule = ignore(json_subset({"topic": "prices"}))
+        async with bench.client().connect("/subscribe?rate=1000", keepalive=rule, max_queue=5) as connection:
+            subscribe = {"subscribe": "prices"}
+            assert (await connection.request(subscribe)).startswith('{"subscribed"')
+            await eventually(lambda: connection.stats.messages_received > 20)
+            assert not connection.reading_paused
+            assert (await connection.request(subscribe)).startswith('{"subscribed"')  # no push is taken for it
+
+    run(main())
+    assert bench.types() == ["WS CONNECT", "WS REQUEST", "WS REQUEST", "WS SESSION"]
+
+
 def test_wrong_rules() -> None:
     with pytest.raises(ValueError, match="seconds must be greater than 0"):
         every(0, "x")
@@ -284,6 +298,8 @@ def test_wrong_rules() -> None:
         echo("keepalive")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="the match must be a predicate"):
         echo(json_field("id"))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="the match must be a predicate"):
+        ignore("keepalive")  # type: ignore[arg-type]
 
 
 # The queue's other rules

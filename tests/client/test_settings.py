@@ -58,6 +58,8 @@ def test_what_the_fast_engine_cannot_do_is_refused() -> None:
     client = WebSocketClient(base_url="ws://h", report=lambda *row: None, engine="picows")
     with pytest.raises(ValueError, match='"picows" has no compression: set compression=None'):
         client.connect("/", compression="deflate")
+    with pytest.raises(ValueError, match='"picows" has no unix sockets: set unix_socket=None'):
+        client.connect("/", unix_socket="/tmp/socket")
     with pytest.raises(ValueError, match='"picows" has no compression'):
         WebSocketClient(
             base_url=None,
