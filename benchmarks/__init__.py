@@ -14,5 +14,5 @@ Not part of the installed package; run from the project's folder: ``python -m be
 
 Beside them, each a command of its own: ``instructions`` (instructions per echo, and the regression guard), ``micro``
 (primitives of the loop), ``isolation`` (what asyncio's state per greenlet costs) and ``distributed`` (what Locust's
-master costs, with the locustfile ``paced_user``). ``blocking_client`` is the recipe that people use now, as a locustfile.
+master costs, with the locustfile ``paced_user``). ``blocking_client`` is the recipe that people use now.
 """

@@ -103,9 +103,7 @@ def main() -> None:
     measured: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as scratch:
         server = Server(Cores(), Path(scratch))
-        workload = Workload(
-            server.url(secure=False), users=USERS, size=arguments.size, compressed=arguments.compressed
-        )
+        workload = Workload(server.url(secure=False), users=USERS, size=arguments.size, compressed=arguments.compressed)
         try:
             for competitor in competitors:
                 measured[competitor.key] = per_echo(competitor, workload, arguments.echoes)

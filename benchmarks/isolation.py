@@ -2,9 +2,9 @@
 
     python -m benchmarks.isolation
 
-A task that waits in place (``GreenletEventLoop.wait_here()``) leaves no running loop and no current task behind, and puts
-them and the hooks for asynchronous generators back afterwards. That is timed beside a whole wait and wake-up of the same
-loop. What makes blocking calls safe wraps ``hub.switch()``, which a loop that waits does not call.
+A task that waits in place (``GreenletEventLoop.wait_here()``) leaves no running loop and no current task behind, and
+puts them and the hooks for asynchronous generators back afterwards. That is timed beside a whole wait and wake-up of
+the same loop. What makes blocking calls safe wraps ``hub.switch()``, which a loop that waits does not call.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ import sys
 from time import perf_counter
 
 from locust_ws_async.bridge import GreenletEventLoop, LoopHost
-from locust_ws_async.bridge.private import set_running_loop, swap_current_task
+from locust_ws_async.bridge.private import enter_task, leave_task, set_running_loop
 
 ROUNDS, MESSAGES = 7, 20_000
 
 
 async def isolation() -> float:
     loop, task, hooks = asyncio.get_running_loop(), asyncio.current_task(), sys.get_asyncgen_hooks()
+    assert task is not None
     started = perf_counter()
     for _ in range(MESSAGES):
-        swap_current_task(loop, None)
+        leave_task(loop, task)
         set_running_loop(None)
         set_running_loop(loop)
         sys.set_asyncgen_hooks(*hooks)
-        swap_current_task(loop, task)
+        enter_task(loop, task)
     return (perf_counter() - started) / MESSAGES
 
 

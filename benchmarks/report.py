@@ -110,8 +110,8 @@ def markdown(measurements: list[Measurement], missing: dict[str, str], condition
     where = sorted({f"{m.machine}; {m.python}" for m in measurements})
     parts = [
         "# Benchmark results\n",
-        f"{' and '.join(where)}; {conditions}. Interleaved rounds: median (minimum-maximum); ratios are paired within a "
-        "round. Echoes are the server's count.\n",
+        f"{' and '.join(where)}; {conditions}. Interleaved rounds: median (minimum-maximum); ratios are paired within "
+        "a round. Echoes are the server's count.\n",
         aims(results),
     ]
     if blurred := [m for m in results.found.values() if starved(m)]:

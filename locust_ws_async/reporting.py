@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from locust import User
 
@@ -19,7 +18,7 @@ def reporter(user: User) -> Callable[..., None]:
     """
     fire = user.environment.events.request.fire
     # Most users have no context of their own, and this runs for every message.
-    context: Callable[[], dict[str, Any]] = dict if type(user).context is User.context else user.context
+    context = None if type(user).context is User.context else user.context
 
     def report(
         request_type: str,
@@ -37,7 +36,7 @@ def reporter(user: User) -> Callable[..., None]:
             response_time=response_time,
             response_length=response_length,
             exception=exception,
-            context=context(),
+            context={} if context is None else context(),
             start_time=start_time,
             url=url,
             response=response,

@@ -73,8 +73,8 @@ class LoopHost:
         task: asyncio.Task[T] = loop.create_task(coro, context=_own_context())
         try:
             _drive(loop, task)
-        except BaseException:
-            self._cancel(loop, task)
+        except BaseException as exc:
+            self._cancel(loop, task, exc)
             raise
         return task.result()
 
@@ -190,13 +190,14 @@ class LoopHost:
         # A server that was just spawned begins in the hub's next turn.
         return self._server is not None or loop.is_running()
 
-    def _cancel(self, loop: GreenletEventLoop, task: asyncio.Task[Any]) -> None:
-        """Cancel *task* and give it its time, after an exception has ended its run; that exception is the one to raise.
+    def _cancel(self, loop: GreenletEventLoop, task: asyncio.Task[Any], cause: BaseException) -> None:
+        """Cancel *task* and give it its time, after *cause* has ended its run, which is the exception to raise.
 
         A task that was blocked when the kill came knows already, and may be busy with its ``finally``.
         """
         if task is not loop.interrupted:
-            loop.call_soon(_cancelled_once, task)
+            if not isinstance(cause, gevent.GreenletExit):
+                loop.call_soon(_cancelled_once, task)
             task.cancel()
         self._drive_to_the_end(loop, task)
 
@@ -235,7 +236,8 @@ def _cancelled_once(task: asyncio.Task[Any]) -> None:
 
     If the exception that ended the run came from a child in a ``TaskGroup`` of *task*, then the group has cancelled
     *task* meanwhile, too. Since Python 3.13 it would then pass our cancellation on to the first ``await`` after the
-    group, which may well be in a ``finally``.
+    group, which may well be in a ``finally``. (Not after a kill, which comes from no child: the second cancellation is
+    that of a timeout then, and would take the place of ours.)
     """
     if task.cancelling() > 1:
         task.uncancel()
@@ -258,6 +260,7 @@ async def _end(loop: GreenletEventLoop) -> None:
     await _cancel_tasks(loop)
     await loop.shutdown_asyncgens()
     await asyncio.sleep(0)  # for transports that were closed in the last moment
+    await _cancel_tasks(loop)  # those that were begun meanwhile
 
 
 def _drive(loop: GreenletEventLoop, future: asyncio.Future[Any]) -> None:

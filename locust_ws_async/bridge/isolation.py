@@ -24,11 +24,10 @@ The rules of this file:
    others are when their first loop is made.
 6. contextvars need nothing: greenlets switch their context themselves.
 
-Up to Python 3.13 the current task is kept in a dictionary by loop, so that two loops never collide; since 3.12
-``asyncio.tasks._swap_current_task`` changes it. Python 3.14 keeps the running loop and its current task in the thread
-state (read in CPython's ``Modules/_asynciomodule.c``: ``swap_current_task`` insists that the given loop is the running
-one). Hence the order here, which should hold there unchanged: the task is swapped out before the running loop is
-cleared, and in after it is set.
+Up to Python 3.13 the current task is kept in a dictionary by loop, so that two loops never collide. Python 3.14 keeps
+the running loop and its current task in the thread state (read in CPython's ``Modules/_asynciomodule.c``:
+``enter_task`` and ``leave_task`` insist that the given loop is the running one). Hence the order here, which should
+hold there unchanged: the task is left before the running loop is cleared, and entered after it is set.
 
 The rejected alternative is ``greenlet.settrace``, with gevent's ``switch_out`` to learn when a greenlet leaves: it
 slows every switch of the thread while anybody blocks, another trace function can take its place, and it does not see
@@ -39,7 +38,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from asyncio import CancelledError, current_task
+from asyncio import CancelledError
 from collections.abc import Callable
 from typing import Any
 
@@ -47,7 +46,7 @@ from gevent import GreenletExit
 from gevent.hub import Hub, get_hub
 from greenlet import greenlet
 
-from .private import get_running_loop, set_running_loop, swap_current_task
+from .private import current_task, enter_task, get_running_loop, leave_task, set_running_loop
 
 __all__ = ["isolate", "park"]
 
@@ -81,7 +80,7 @@ def _block(switch: Callable[[], Any]) -> Any:
     hooks = sys.get_asyncgen_hooks()
     task = current_task(loop)
     if task is not None:
-        swap_current_task(loop, None)
+        leave_task(loop, task)
     hosted: Any = loop if hasattr(loop, "blocks") else None  # a GreenletEventLoop
     if hosted is not None:
         hosted.blocks()
@@ -100,7 +99,7 @@ def _block(switch: Callable[[], Any]) -> Any:
         if hosted is not None:
             hosted.resumes()
         if task is not None:
-            swap_current_task(loop, task)
+            enter_task(loop, task)
         sys.set_asyncgen_hooks(*hooks)
 
 

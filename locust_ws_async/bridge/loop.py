@@ -15,7 +15,6 @@ import errno
 import signal
 import sys
 import warnings
-from asyncio import current_task
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextvars import Context
@@ -31,7 +30,7 @@ from greenlet import getcurrent, greenlet
 from . import private
 from .executor import GreenletExecutor
 from .isolation import isolate
-from .private import Handle, SelectorEventLoop, set_running_loop, swap_current_task
+from .private import Handle, SelectorEventLoop, current_task, enter_task, leave_task, set_running_loop
 from .selector import READ, WRITE, HubSelector
 
 __all__ = ["GreenletEventLoop"]
@@ -156,14 +155,14 @@ class GreenletEventLoop(SelectorEventLoop):
         task = current_task(self)
         if type(task) is not Task or getcurrent() is not self._selector.greenlet or not self._only_io_is_next():
             return False
-        swap_current_task(self, None)
+        leave_task(self, task)
         try:
             called = self._wait_for_io()
         except BaseException as exc:  # thrown in: it leaves run_forever(), as when the loop waits
             self._throw(exc)
             return False
         finally:
-            swap_current_task(self, task)
+            enter_task(self, task)
         return called and not task._must_cancel
 
     # Both are the hot path: what they need is in local variables, and parking is HubSelector.park() written out.
@@ -180,6 +179,7 @@ class GreenletEventLoop(SelectorEventLoop):
     def _wait_for_io(self) -> bool:
         """Park until a descriptor is ready, and call its reader and writer. False: something else woke the greenlet."""
         selector = self._selector
+        selector.polls_in_a_row = 0
         selector.parked = selector.greenlet
         set_running_loop(None)
         try:

@@ -17,10 +17,12 @@ __all__ = [
     "Selector",
     "SelectorEventLoop",
     "Task",
+    "current_task",
+    "enter_task",
     "forget",
     "get_running_loop",
+    "leave_task",
     "set_running_loop",
-    "swap_current_task",
 ]
 
 if TYPE_CHECKING:
@@ -70,8 +72,13 @@ if TYPE_CHECKING:
         def unregister(self, fileobj: Any) -> selectors.SelectorKey: ...
         def get_map(self) -> Any: ...
 
-    def swap_current_task(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None) -> None:
-        """Make *task* the current one of the running *loop*. From a task to None or back (3.12 fails otherwise)."""
+    def current_task(loop: asyncio.AbstractEventLoop, /) -> asyncio.Task[Any] | None: ...
+
+    def enter_task(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
+        """Make *task* the current one of *loop*, which has none."""
+
+    def leave_task(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
+        """Leave *loop* without a current task, which *task* is."""
 
 else:
     Handle = asyncio.Handle
@@ -79,15 +86,10 @@ else:
     Task = asyncio.Task
     Selector = selectors._BaseSelectorImpl
 
-    if sys.version_info >= (3, 12):
-        swap_current_task = asyncio.tasks._swap_current_task
-    else:
-
-        def swap_current_task(loop, task):
-            if task is None:
-                asyncio.tasks._leave_task(loop, asyncio.current_task(loop))
-            else:
-                asyncio.tasks._enter_task(loop, task)
+    enter_task = asyncio.tasks._enter_task
+    leave_task = asyncio.tasks._leave_task
+    # In C since 3.12.
+    current_task = asyncio.current_task if sys.version_info >= (3, 12) else asyncio.tasks._current_tasks.get
 
 
 def forget(task: asyncio.Task[Any]) -> None:

@@ -44,8 +44,9 @@ READ, WRITE = 1, 2  # libev's and libuv's masks, the same in both
 
 _get_ident = get_original("threading", "get_ident")
 
+# The originals: gevent's own block through the hub.
+_select = get_original("select", "select")
 try:
-    # The original: gevent's own blocks through the hub.
     _poll_class = get_original("select", "poll")
 except AttributeError:  # Windows
     _poll_class = None
@@ -83,7 +84,8 @@ class HubSelector(Selector):
         self.armed_for = 0.0
         """When the timer goes off, on the monotonic clock; 0.0 while it is not armed."""
         self._poll: Any = None
-        self._polls_in_a_row = 0
+        self.polls_in_a_row = 0
+        """How often ``select(0)`` was called since the last time that the hub ran."""
 
     # Registration
 
@@ -154,8 +156,8 @@ class HubSelector(Selector):
             if not 0.0 < self.armed_for <= deadline:
                 self._arm(deadline, seconds)
             return self._ready(self.park())
-        self._polls_in_a_row += 1
-        if self._polls_in_a_row % HUB_TURN and _poll_class is not None:
+        self.polls_in_a_row += 1
+        if self.polls_in_a_row % HUB_TURN:
             return self._ask_kernel()
         return self._let_hub_run()
 
@@ -165,7 +167,7 @@ class HubSelector(Selector):
         The hot path of ``select()``, for when nothing is in `seen`. Returns a mask of `READ` and `WRITE` and the ready
         descriptor, or None.
         """
-        self._polls_in_a_row = 0
+        self.polls_in_a_row = 0
         self.parked = greenlet.getcurrent()
         try:
             woken: tuple[int, int] | None = park(self.hub)
@@ -205,6 +207,8 @@ class HubSelector(Selector):
     def _ask_kernel(self) -> list[tuple[SelectorKey, int]]:
         if not self._watchers:
             return []
+        if _poll_class is None:
+            return self._ask_kernel_by_select()
         poll = self._poll
         if poll is None:
             poll = self._poll = _poll_class()
@@ -217,6 +221,24 @@ class HubSelector(Selector):
             events = (EVENT_WRITE if mask & ~_POLL_READ else 0) | (EVENT_READ if mask & ~_POLL_WRITE else 0)
             if events & key.events:
                 ready.append((key, events & key.events))
+        return ready
+
+    def _ask_kernel_by_select(self) -> list[tuple[SelectorKey, int]]:
+        keys = list(self._fd_to_key.values())
+        readers = [key.fd for key in keys if key.events & EVENT_READ]
+        writers = [key.fd for key in keys if key.events & EVENT_WRITE]
+        try:
+            # Windows tells of a connect that failed by the third list (as in selectors.SelectSelector).
+            readable, writable, failed = _select(readers, writers, writers, 0)
+        except (OSError, ValueError):  # one of them was closed without notice
+            return self._let_hub_run()
+        ready = []
+        for key in keys:
+            events = EVENT_READ if key.fd in readable else 0
+            if key.fd in writable or key.fd in failed:
+                events |= EVENT_WRITE
+            if events:
+                ready.append((key, events))
         return ready
 
     def _arm(self, deadline: float, seconds: float) -> None:

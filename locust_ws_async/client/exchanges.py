@@ -304,12 +304,14 @@ class Exchange(Deferred[Any]):
         closed_before = connection.closed_by_user
         self._started = perf_counter()
         try:
-            if self._payload is None:
-                assert not isinstance(self._match, Correlation)
-                if found := connection.inbox.find(self._match, limit=1):
-                    self._outcome = found[0]
+            if self._take_from_inbox():
+                return
+            timeout = self._timeout
+            if not self._usable:
+                timeout = await self._until_usable()
+                if self._take_from_inbox():  # what came right behind the handshake of a reconnect
                     return
-            self._outcome = await self._wait(self._timeout if self._usable else await self._until_usable())
+            self._outcome = await self._wait(timeout)
         except MessageTimeout as exc:
             if not self._optional:
                 self._report(exc)
@@ -319,6 +321,15 @@ class Exchange(Deferred[Any]):
             if closed_before or not connection.closed_by_user:
                 self._report(exc)
             raise
+
+    def _take_from_inbox(self) -> bool:
+        """Whether what is expected is there already."""
+        if self._payload is None:
+            assert not isinstance(self._match, Correlation)
+            if found := self._connection.inbox.find(self._match, limit=1):
+                self._outcome = found[0]
+                return True
+        return False
 
     async def _until_usable(self) -> float | None:
         """

@@ -61,7 +61,7 @@ def reply(match: Match, payload: Payload | Callable[[Payload], Payload], *, name
 
 
 def ignore(match: Match) -> Answer:
-    """Take each message that matches, and do nothing with it: it is counted, is no row and does not wait for ``recv``."""
+    """Throw each message that matches away: it is counted, but is no row and does not wait for ``recv``."""
     return _answer(match, None, None)
 
 

@@ -149,7 +149,9 @@ class ConnectOptions:
         if self.overflow not in ("pause", "drop", "fail"):
             raise ValueError(f'overflow must be "pause", "drop" or "fail", not {self.overflow!r}')
         if not all(isinstance(rule, KeepaliveRule) for rule in self.keepalive_rules):
-            raise TypeError("keepalive must be a rule made by echo(), reply(), every() or ignore(), or a sequence of them")
+            raise TypeError(
+                "keepalive must be a rule made by echo(), reply(), every() or ignore(), or a sequence of them"
+            )
         if self.reconnect is not None and not isinstance(self.reconnect, Backoff):
             raise TypeError(f"reconnect must be a Backoff(...) or None, not {self.reconnect!r}")
         if self.on_connected is not None and not callable(self.on_connected):

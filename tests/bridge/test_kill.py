@@ -228,6 +228,33 @@ def test_who_swallows_the_kill_does_not_save_the_user(rude_place: str) -> None:
     assert GreenletExit in victim.events
 
 
+def test_a_timeout_right_behind_a_kill_does_not_take_its_place() -> None:
+    seen: list[str] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(None) as timeout:
+                # The timeout is about to cancel the task when the kill arrives.
+                loop.call_soon(timeout.reschedule, 0)
+                loop.call_soon(gevent.getcurrent().kill, GreenletExit, False)
+                loop.call_soon(gevent.sleep, FOREVER)
+                await asyncio.sleep(FOREVER)
+        except TimeoutError:
+            seen.append("timeout")
+            await asyncio.sleep(FOREVER)
+        finally:
+            seen.append("ended")
+
+    def user() -> None:
+        with hosting(cancel_timeout=0.1) as host:
+            with pytest.raises(GreenletExit):
+                host.run(main())
+            assert seen == ["ended"]
+
+    result(spawn(user))
+
+
 def test_who_swallows_the_kill_is_cancelled_when_its_time_is_up() -> None:
     seen: list[str] = []
 

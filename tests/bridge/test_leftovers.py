@@ -6,7 +6,7 @@ import asyncio
 import gc
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import gevent
@@ -138,6 +138,25 @@ def test_a_thousand_users_leave_nothing_behind(server: tuple[str, int]) -> None:
         if grown < USERS * 1024:
             break
     assert grown < USERS * 1024, f"{grown / USERS:.0f} bytes a user have stayed"
+
+
+def test_a_task_that_begins_at_the_very_end_is_cancelled_too(caplog: pytest.LogCaptureFixture) -> None:
+    async def generator() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            tasks.append(asyncio.create_task(asyncio.sleep(1000)))
+
+    async def main() -> None:
+        iterators.append(generator())
+        await anext(iterators[0])
+
+    tasks: list[asyncio.Task[None]] = []
+    iterators: list[AsyncIterator[int]] = []
+    with hosting() as host:
+        host.run(main())
+    assert tasks[0].cancelled()
+    assert caplog.text == ""
 
 
 def test_a_loop_is_freed_without_the_garbage_collector() -> None:

@@ -16,12 +16,13 @@ HERE = Path(__file__).parent
 PATCHED = "from gevent import monkey; monkey.patch_all(); import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))"
 
 
-@pytest.mark.parametrize("loop", ["libev", "libuv"])  # the second is the one that Locust gets on Windows
-def test_the_bridge_in_a_patched_process(loop: str) -> None:
-    command = [sys.executable, "-c", PATCHED, str(HERE), "-q", "-p", "no:cacheprovider"]
-    command += [f"--ignore={HERE / name}" for name in (Path(__file__).name, "test_cpython.py")]
+EVERYTHING = [str(HERE), *(f"--ignore={HERE / name}" for name in (Path(__file__).name, "test_cpython.py"))]
+
+
+def run_patched(loop: str, tests: list[str], program: str = PATCHED) -> int:
+    """How many of the tests passed, with none that failed."""
     ended = subprocess.run(
-        command,
+        [sys.executable, "-c", program, *tests, "-q", "-p", "no:cacheprovider"],
         cwd=HERE.parent.parent,
         env=os.environ | {"GEVENT_LOOP": {"libev": "libev-cext", "libuv": "libuv"}[loop]},
         capture_output=True,
@@ -30,4 +31,16 @@ def test_the_bridge_in_a_patched_process(loop: str) -> None:
     )
     assert ended.returncode == 0, ended.stdout[-20_000:] + ended.stderr
     passed = re.search(r"(\d+) passed", ended.stdout)
-    assert passed is not None and int(passed[1]) > 150
+    assert passed is not None
+    return int(passed[1])
+
+
+@pytest.mark.parametrize("loop", ["libev", "libuv"])  # the second is the one that Locust gets on Windows
+def test_the_bridge_in_a_patched_process(loop: str) -> None:
+    assert run_patched(loop, EVERYTHING) > 150
+
+
+def test_the_selector_where_there_is_no_poll() -> None:
+    """As on Windows."""
+    without = "import select; del select.poll, select.epoll; " + PATCHED
+    assert run_patched("libuv", [str(HERE / "test_selector.py")], without) > 20

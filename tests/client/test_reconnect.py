@@ -18,7 +18,7 @@ from locust_ws_async.client import Backoff, WebSocketConnection, any_message, ev
 from locust_ws_async.client.lifecycle import STATES, TRANSITIONS, Event, Phase, next_phase
 from locust_ws_async.exceptions import ConnectionClosedError, ConnectionClosedOK, HandshakeRejected, MessageTimeout
 
-from .helpers import HOSTED, Bench, eventually, run
+from .helpers import HOSTED, Bench, eventually, frame, raw_server, run, until_eof
 
 SOON = Backoff(initial=0.01, maximum=0.05)
 
@@ -319,6 +319,28 @@ def test_on_connected_logs_in_each_time(bench: Bench) -> None:
 
     run(main())
     assert bench.types().count("WS REQUEST") == 2
+
+
+def test_expect_finds_what_comes_right_behind_the_handshake(bench: Bench) -> None:
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not connections:
+            connections.append(writer)
+            await reader.read(1)  # until a frame comes
+        else:
+            await until_eof(reader, writer)
+
+    connections: list[asyncio.StreamWriter] = []
+
+    async def main() -> None:
+        async with raw_server(cut, then=frame(1, b"welcome")) as url:
+            connection = await bench.client().connect(url, reconnect=SOON, close_timeout=0.01)
+            assert await connection.recv() == "welcome"
+            await connection.send("cut")
+            await eventually(lambda: connection.state is not State.OPEN)
+            assert await connection.expect(any_message) == "welcome"
+            connection.abort()
+
+    run(main())
 
 
 def test_on_connected_that_fails_at_first_fails_the_connect(bench: Bench) -> None:

@@ -247,10 +247,17 @@ def test_an_on_start_that_cannot_connect_is_called_again(
             connect_backoff = Backoff(initial=0.1, maximum=0.2)
 
             async def on_start(self):
+                self.background = asyncio.create_task(self.wait())
                 self.first = await self.ws.connect("/echo", name="first")
                 note("connects")
                 self.second = {connect.format("self.connect_second()")}
                 note("connected")
+
+            async def wait(self):
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    note("background task ends")
 
             async def connect_second(self):
                 return await self.ws.connect("ws://127.0.0.1:{port}/echo", name="second")
@@ -267,6 +274,8 @@ def test_an_on_start_that_cannot_connect_is_called_again(
     with demo_server_process("--port", str(port)) as late:
         eventually(lambda: ["connected"] in locust.notes())
         assert server.open() == 1  # what the attempts before had opened is closed
+        notes = locust.notes()
+        assert notes.count(["background task ends"]) == notes.count(["connects"]) - 1
         locust.process.terminate()
         result = locust.finish()
         assert late.stats()["total"]["closes"] == {"1000": 1}
