@@ -371,8 +371,6 @@ class Link:
         self.pings.connection_lost(self.closed_error)
         if self._dispatch is not None:
             self._dispatch.pending.connection_lost(self.closed_error)
-        if self._announced:
-            self._report_session()
         backoff = self._options.reconnect
         if backoff is not None and self._phase is not Phase.CLOSING and self._is_to_reconnect(ending):
             self._advance(Event.LOST)
@@ -382,6 +380,9 @@ class Link:
         else:
             self._advance(Event.ENDED)
             self._finish()
+        # Last: whatever becomes of the report, the connection is over.
+        if self._announced:
+            self._report_session()
 
     def _stop_timers(self) -> None:
         self.pings.stop_heartbeat()
