@@ -17,7 +17,7 @@ from .report import PUSH
 if TYPE_CHECKING:
     from .connection import WebSocketConnection
 
-__all__ = ["Handler", "Handlers", "SentAt", "Subscription"]
+__all__ = ["Handler", "Handlers", "SentAt", "Subscription", "is_interruption"]
 
 Handler = Callable[[Any], Awaitable[None] | None]
 """Called with the message; may be ``async def``."""
@@ -27,6 +27,13 @@ SentAt = str | int | tuple[str | int, ...] | Callable[[Any], float]
 
 # A number of seconds since the epoch above this is in the year 5138: it is milliseconds.
 _MILLISECONDS = 1e11
+
+
+def is_interruption(exc: BaseException) -> bool:
+    """Whether it is a kill, say, and not an error of the code that it came through."""
+    if isinstance(exc, asyncio.CancelledError):
+        return exc.__cause__ is not None  # where a task blocks, the bridge makes a cancellation of a kill
+    return not isinstance(exc, Exception)
 
 
 class Subscription:
@@ -111,6 +118,8 @@ class Handlers:
         return False
 
     def _handle(self, subscription: Subscription, message: str | bytes, size: int, arrived: float) -> None:
+        if self._connection.interrupted:
+            return
         if subscription.measure is not None:
             self._measure(subscription, subscription.measure, message, size, arrived)
             return
@@ -126,10 +135,14 @@ class Handlers:
         size: int,
         arrived: float,
     ) -> None:
-        duration, error = None, None
+        duration: float | None = None
+        error: BaseException | None = None
         try:
             duration = age(message, arrived)
-        except Exception as exc:
+        except BaseException as exc:
+            if is_interruption(exc):
+                self._connection.escalate(exc)
+                return
             error = exc
         self._connection.report_unawaited(PUSH, subscription.name, arrived, duration, size, error, message)
 
@@ -139,7 +152,10 @@ class Handlers:
             assert subscription.handler is not None
             try:
                 result = subscription.handler(message)
-            except Exception as exc:
+            except BaseException as exc:
+                if is_interruption(exc):
+                    self._connection.escalate(exc)
+                    return
                 self._done(subscription, message, size, arrived, exc)
                 continue
             if inspect.isawaitable(result):
@@ -156,8 +172,8 @@ class Handlers:
         try:
             await result
         except asyncio.CancelledError as exc:
-            if task.cancelling():
-                self._todo.clear()  # the loop is being taken down
+            if task.cancelling() or is_interruption(exc):
+                self._todo.clear()  # the user is being stopped
                 raise
             error = exc  # of something that the handler awaited
         except Exception as exc:

@@ -20,6 +20,7 @@ from ..exceptions import ConnectError, ConnectionClosed, ConnectionClosedError, 
 from .backoff import Backoff
 from .dispatch import Dispatch
 from .engines.base import Ending, Sink, Wire
+from .handlers import is_interruption
 from .inbox import Inbox
 from .lifecycle import Event, Phase, next_phase
 from .opening import open_wire
@@ -52,6 +53,14 @@ def not_here() -> bool:
     something, which spares a future and a step of the task. False: await a future.
     """
     return False
+
+
+def _in_callback() -> bool:
+    """Whether the loop has called us, and not a task or plain code, which take an exception themselves."""
+    try:
+        return asyncio.current_task() is None
+    except RuntimeError:  # no loop runs here
+        return False
 
 
 def not_yet() -> bool:
@@ -93,6 +102,7 @@ class Link:
         "client",
         "closed_by_user",
         "inbox",
+        "interrupted",
         "name",
         "pings",
         "queue_wait",
@@ -134,6 +144,8 @@ class Link:
         self._cut = False
         self.closed_by_user = False
         """Whether this side closed the connection."""
+        self.interrupted = False
+        """Whether a kill came while a handler or a report ran; what else might block is left out from then on."""
 
         self.inbox = Inbox(self, options.max_queue, options.overflow)
         self._waiter: asyncio.Future[None] | None = None  # of the task in recv
@@ -533,13 +545,30 @@ class Link:
         """The same where no task waits, to which an exception of the report could go."""
         try:
             self.report(request_type, name, started, duration, size, error, response)
-        except Exception as exc:
-            self.client.escalate(exc)
+        except BaseException as exc:
+            self.escalate(exc)
+
+    def escalate(self, exc: BaseException) -> None:
+        """
+        Pass on what a report or a handler raised where no task waits for it.
+
+        Raised from a callback of the loop it would end the connection: a transport takes it for an error of its own.
+        """
+        if is_interruption(exc):
+            self.interrupted = True
+            if isinstance(exc, (KeyboardInterrupt, SystemExit)) or not _in_callback():
+                raise exc
+        if isinstance(exc, asyncio.CancelledError):
+            # Of something else than a task of ours; whoever got it would take it for a cancellation of their own.
+            error = RuntimeError("something was awaited, or asked for its result, that had been cancelled")
+            error.__cause__ = exc
+            exc = error
+        self.client.escalate(exc)
 
     def report_late(self, name: str, started: float, received: Received) -> None:
         """Report a reply that came after its timeout, or after the request was cancelled."""
         self.stats.late_replies += 1
-        if self.closed_by_user:
+        if self.closed_by_user or self.interrupted:
             return  # as of every request that was cancelled because the user stops
         duration = received.arrived - started
         self.report_unawaited(REQUEST, f"{name} (late)", started, duration, received.size, None, received.message)

@@ -8,13 +8,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import gevent
+import pytest
 from gevent import GreenletExit
 from gevent.event import Event
 
 from locust_ws_async.bridge import LoopHost
-from locust_ws_async.client import WebSocketClient
+from locust_ws_async.client import WebSocketClient, any_message, json_field
+from locust_ws_async.exceptions import MessageTimeout
 
-from .helpers import PATIENCE, Bench, Script, raw_server
+from .helpers import PATIENCE, Bench, Script, frame, raw_server
 
 FOREVER = 1000
 
@@ -41,10 +43,8 @@ def kill_at(blockade: Blockade, client: WebSocketClient, live: Life, script: Scr
         host = LoopHost()
         server = contextlib.AsyncExitStack()
         url = host.run(server.enter_async_context(raw_server(script, then=then)))
-        try:
+        with contextlib.suppress(GreenletExit):
             host.run(_live(live, client, url))
-        except GreenletExit:
-            pass
         with gevent.Timeout(PATIENCE):
             host.run(client.aclose())
             host.run(server.aclose())
@@ -81,3 +81,77 @@ def test_in_the_report_of_the_end(engine: str) -> None:
     kill_at(blockade, client, live, hang_up)
     assert client.connections == set()
     assert bench.types() == ["WS CONNECT", "WS SEND", "WS SESSION"]
+
+
+async def answer_close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\x88\x82")  # a close frame with a code and no reason
+    writer.write(frame(8, b"\x03\xe8"))
+
+
+@pytest.mark.parametrize("place", ["handler", "async handler", "sent_at", "report of a handler", "report of an age"])
+def test_in_the_handling_of_a_push(engine: str, place: str) -> None:
+    """The connection lives on, to be closed as it should be, and the pushes behind this one block nobody again."""
+    blockade = Blockade()
+    bench = Bench(engine, None)
+
+    def report(*row: Any) -> None:
+        bench.report(*row)
+        if row[0] == "WS PUSH":
+            blockade.block()
+
+    async def handle(message: str) -> None:
+        blockade.block()
+
+    def sent_at(message: str) -> float:
+        blockade.block()
+        return 0.0
+
+    async def live(client: WebSocketClient, url: str) -> None:
+        connection = await client.connect(url)
+        match place:
+            case "handler":
+                connection.on(any_message, lambda message: blockade.block())
+            case "async handler":
+                connection.on(any_message, handle)
+            case "sent_at":
+                connection.measure_push(any_message, sent_at=sent_at)
+            case "report of a handler":
+                connection.on(any_message, lambda message: None)
+            case "report of an age":
+                connection.measure_push(any_message, sent_at=lambda message: 0.0)
+        await connection.send("now")
+
+    async def push(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(9)  # the "now"
+        writer.write(frame(1, b"push") * 3)
+        await answer_close(reader, writer)
+
+    kill_at(blockade, bench.client(report=report if "report" in place else bench.report), live, push)
+    assert blockade.times == 1
+    assert bench.only("WS SESSION").error is None
+
+
+def test_in_the_report_of_a_late_reply(engine: str) -> None:
+    blockade = Blockade()
+    bench = Bench(engine, None)
+
+    def report(*row: Any) -> None:
+        bench.report(*row)
+        if row[1] == "request (late)":
+            blockade.block()
+
+    async def live(client: WebSocketClient, url: str) -> None:
+        connection = await client.connect(url)
+        for number in range(2):
+            with contextlib.suppress(MessageTimeout):
+                await connection.request({"id": number}, match=json_field("id"), timeout=0.01, name="request")
+        await connection.send("now")
+
+    async def reply_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(2 * 14 + 9)  # the requests and the "now"
+        writer.write(frame(1, b'{"id": 0}') + frame(1, b'{"id": 1}'))
+        await answer_close(reader, writer)
+
+    kill_at(blockade, bench.client(report=report), live, reply_late)
+    assert blockade.times == 1
+    assert bench.only("WS SESSION").error is None

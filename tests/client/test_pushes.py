@@ -71,21 +71,30 @@ def test_a_handler_that_raises_fails_its_row_and_nothing_else(bench: Bench) -> N
     assert not [row for row in bench.rows if row.type == "WS SESSION" and row.error]
 
 
-def test_a_handler_that_awaits_what_was_cancelled_fails_its_row_and_nothing_else(bench: Bench) -> None:
-    async def await_what_was_cancelled(message: str) -> None:
+def test_a_handler_that_meets_what_was_cancelled_fails_its_row_and_nothing_else(bench: Bench) -> None:
+    def what_was_cancelled() -> asyncio.Future[None]:
         cancelled = asyncio.get_running_loop().create_future()
         cancelled.cancel()
-        await cancelled
+        return cancelled
+
+    async def await_it(message: str) -> None:
+        await what_was_cancelled()
+
+    def ask_for_its_result(message: str) -> None:
+        what_was_cancelled().result()
 
     async def main() -> None:
         async with bench.client().connect("/echo") as connection:
-            connection.on(any_message, await_what_was_cancelled)
-            for _ in range(2):
-                await connection.send("a")
-            await eventually(lambda: len(pushes(bench)) == 2)
+            connection.on(prefix("a"), await_it)
+            connection.on(prefix("b"), ask_for_its_result)
+            connection.measure_push(prefix("c"), sent_at=lambda message: what_was_cancelled().result())  # type: ignore[arg-type, return-value]
+            for message in ("a", "a", "b", "c", "b"):
+                await connection.send(message)
+            await eventually(lambda: len(pushes(bench)) == 5)
 
     run(main())
     assert all(isinstance(row.error, asyncio.CancelledError) for row in pushes(bench))
+    assert bench.only("WS SESSION").error is None
 
 
 def test_control_flow_of_a_handler_is_escalated(bench: Bench) -> None:
@@ -126,6 +135,29 @@ def test_a_report_that_raises_for_a_push_is_escalated(bench: Bench) -> None:
             await eventually(lambda: escalated)
 
     run(main())
+
+
+def test_a_report_that_meets_what_was_cancelled_is_escalated(bench: Bench) -> None:
+    escalated: list[BaseException] = []
+
+    def report(*row: Any) -> None:
+        bench.report(*row)
+        if row[0] == "WS PUSH":
+            cancelled = asyncio.get_running_loop().create_future()
+            cancelled.cancel()
+            cancelled.result()
+
+    async def main() -> None:
+        async with bench.client(report=report, escalate=escalated.append).connect("/echo") as connection:
+            connection.on(any_message, lambda message: None)
+            for _ in range(2):
+                await connection.send("x")
+            await eventually(lambda: len(escalated) == 2)
+
+    run(main())
+    # As such it would pass for a cancellation of whoever gets it.
+    assert all(isinstance(exc, RuntimeError) for exc in escalated)
+    assert bench.only("WS SESSION").error is None
 
 
 def test_a_subscription_can_be_cancelled(bench: Bench) -> None:
