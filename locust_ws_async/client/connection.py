@@ -55,8 +55,8 @@ class WebSocketConnection(Link):
     them from a queue.
 
     Each ``send`` is a ``WS SEND`` row, each ``recv`` a ``WS RECV`` row, each ``request`` a ``WS REQUEST`` row, each
-    ``ping`` a ``WS PING`` row, and the connection as a whole a ``WS SESSION`` row when it ends. A cancelled wait is not
-    reported.
+    ``ping`` a ``WS PING`` row, and the connection as a whole a ``WS SESSION`` row when it ends. A wait is not reported if
+    it is cancelled, or if this side ends it by closing the connection.
     """
 
     __slots__ = ()
@@ -137,7 +137,8 @@ class WebSocketConnection(Link):
         server reads too slowly. The ``WS SEND`` row has the time of both. A connection that is being made again is
         waited for first. Now and then the other tasks of the loop get a turn, which is not in that time.
 
-        Cancelling does not take the message back.
+        Cancelling does not take the message back, and the wait is then not reported. Nor is a wait that ends because this
+        side closed the connection.
 
         Raises:
             ConnectionClosed: the connection is over.
@@ -180,7 +181,8 @@ class WebSocketConnection(Link):
         await self.drained()
         if self._sessions != session:
             error = self.closed_error()
-            self._report_failure(SEND, started, error)
+            if not self.closed_by_user:
+                self._report_failure(SEND, started, error)
             raise error
 
     def write(self, opcode: int, payload: bytes) -> None:
@@ -270,12 +272,10 @@ class WebSocketConnection(Link):
 
     def _no_more_messages(self, called: float, iterating: bool, waited: bool) -> Exception:
         error = self.closed_error()
-        if isinstance(error, ConnectionClosedOK):
-            if iterating:
-                return StopAsyncIteration()
-            if waited and self.closed_by_user:
-                return error
-        self._report_failure(RECV, called, error)
+        if iterating and isinstance(error, ConnectionClosedOK):
+            return StopAsyncIteration()
+        if not (waited and self.closed_by_user):
+            self._report_failure(RECV, called, error)
         return error
 
     def message_received(self, message: str | bytes, size: int, arrived: float) -> None:
@@ -460,7 +460,8 @@ class WebSocketConnection(Link):
         """
         Send a ping and wait for its pong. Both times are the socket's: the ``WS PING`` row is ping to pong.
 
-        Cancelling stops the wait, which is then not reported.
+        Cancelling stops the wait, which is then not reported. Nor is a wait that ends because this side closed the
+        connection.
 
         Args:
             data: what the pong must carry, up to 125 bytes; by default 4 random bytes.
@@ -480,7 +481,8 @@ class WebSocketConnection(Link):
         try:
             latency = await self.pings.pong(payload, sent, self._options.ping_timeout if timeout is None else timeout)
         except (PingTimeout, ConnectionClosed) as exc:
-            self._report_failure(PING, sent, exc)
+            if isinstance(exc, PingTimeout) or not self.closed_by_user:
+                self._report_failure(PING, sent, exc)
             raise
         self.report(PING, self.name, sent, latency, len(payload), None, None)
         return Latency(latency)

@@ -486,10 +486,13 @@ class Link:
         """Wait until the connection can be used; gives the time from which the operation counts."""
         if self.ready:
             return started
+        closed_before = self.closed_by_user
         try:
             await self.until_ready()
         except ConnectionClosed as exc:
-            self._report_failure(request_type, started, exc)
+            # A wait that this side ended is as if it had been cancelled.
+            if closed_before or not self.closed_by_user:
+                self._report_failure(request_type, started, exc)
             raise
         return perf_counter()
 
