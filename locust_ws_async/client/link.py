@@ -507,7 +507,12 @@ class Link:
     async def _phase_change(self) -> None:
         waiter = self._create_future()
         self._phase_waiters.append(waiter)
-        await waiter
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter in self._phase_waiters:
+                self._phase_waiters.remove(waiter)
+            raise
 
     def _wake_phase_waiters(self) -> None:
         waiters, self._phase_waiters = self._phase_waiters, []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from typing import Literal
 
@@ -213,6 +214,24 @@ def test_cancelling_close_closes_all_the_same(bench: Bench) -> None:
                 await connection.close()
         assert connection.state is State.CLOSING
         await connection.wait_closed()
+
+    run(main())
+
+
+def test_a_wait_closed_that_is_cancelled_leaves_nothing_behind(bench: Bench) -> None:
+    def futures() -> int:
+        gc.collect()
+        return sum(type(each) is asyncio.Future for each in gc.get_objects())
+
+    async def main() -> None:
+        async with bench.client().connect("/echo") as connection:
+            before = futures()
+            for _ in range(100):
+                waiting = asyncio.ensure_future(connection.wait_closed())
+                await asyncio.sleep(0)
+                waiting.cancel()
+                await asyncio.wait([waiting])
+            assert futures() < before + 10
 
     run(main())
 
