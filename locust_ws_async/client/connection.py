@@ -55,8 +55,8 @@ class WebSocketConnection(Link):
     them from a queue.
 
     Each ``send`` is a ``WS SEND`` row, each ``recv`` a ``WS RECV`` row, each ``request`` a ``WS REQUEST`` row, each
-    ``ping`` a ``WS PING`` row, and the connection as a whole a ``WS SESSION`` row when it ends. A wait is not reported if
-    it is cancelled, or if this side ends it by closing the connection.
+    ``ping`` a ``WS PING`` row, and the connection as a whole a ``WS SESSION`` row when it ends. A wait is not reported
+    if it is cancelled, or if this side ends it by closing the connection.
     """
 
     __slots__ = ()
@@ -137,8 +137,8 @@ class WebSocketConnection(Link):
         server reads too slowly. The ``WS SEND`` row has the time of both. A connection that is being made again is
         waited for first. Now and then the other tasks of the loop get a turn, which is not in that time.
 
-        Cancelling does not take the message back, and the wait is then not reported. Nor is a wait that ends because this
-        side closed the connection.
+        Cancelling does not take the message back, and the wait is then not reported. Nor is a wait that ends because
+        this side closed the connection.
 
         Raises:
             ConnectionClosed: the connection is over.

@@ -17,7 +17,7 @@ from .report import PUSH
 if TYPE_CHECKING:
     from .connection import WebSocketConnection
 
-__all__ = ["Handler", "Handlers", "SentAt", "Subscription", "is_interruption"]
+__all__ = ["Handler", "Handlers", "SentAt", "Subscription", "is_cancellation", "is_interruption"]
 
 Handler = Callable[[Any], Awaitable[None] | None]
 """Called with the message; may be ``async def``."""
@@ -34,6 +34,13 @@ def is_interruption(exc: BaseException) -> bool:
     if isinstance(exc, asyncio.CancelledError):
         return exc.__cause__ is not None  # where a task blocks, the bridge makes a cancellation of a kill
     return not isinstance(exc, Exception)
+
+
+def is_cancellation(exc: BaseException) -> bool:
+    """Whether the current task is cancelled, and not something else that it awaited."""
+    task = asyncio.current_task()
+    assert task is not None
+    return isinstance(exc, asyncio.CancelledError) and (task.cancelling() > 0 or is_interruption(exc))
 
 
 class Subscription:
@@ -167,16 +174,12 @@ class Handlers:
         self, result: Awaitable[None], subscription: Subscription, message: str | bytes, size: int, arrived: float
     ) -> None:
         error: BaseException | None = None
-        task = asyncio.current_task()
-        assert task is not None
         try:
             await result
-        except asyncio.CancelledError as exc:
-            if task.cancelling() or is_interruption(exc):
+        except (Exception, asyncio.CancelledError) as exc:
+            if is_cancellation(exc):
                 self._todo.clear()  # the user is being stopped
                 raise
-            error = exc  # of something that the handler awaited
-        except Exception as exc:
             error = exc
         self._task = None
         self._done(subscription, message, size, arrived, error)

@@ -20,7 +20,7 @@ from ..exceptions import ConnectError, ConnectionClosed, ConnectionClosedError, 
 from .backoff import Backoff
 from .dispatch import Dispatch
 from .engines.base import Ending, Sink, Wire
-from .handlers import is_interruption
+from .handlers import is_cancellation, is_interruption
 from .inbox import Inbox
 from .lifecycle import Event, Phase, next_phase
 from .opening import open_wire
@@ -276,10 +276,12 @@ class Link:
             try:
                 await self._attempt()
                 await self._restore()
-            except Exception as exc:
+            except (Exception, asyncio.CancelledError) as exc:
+                if is_cancellation(exc):
+                    raise
                 failures += 1
                 if not isinstance(exc, WebSocketError):
-                    self.client.escalate(exc)  # of on_connected, or of a report
+                    self.escalate(exc)  # of on_connected, or of a report
                 if self._is(Phase.RESTORING):
                     self.wire.send_close(Close(1000, ""))
                     self._end_session()
@@ -558,7 +560,7 @@ class Link:
 
     def escalate(self, exc: BaseException) -> None:
         """
-        Pass on what a report or a handler raised where no task waits for it.
+        Pass on what a report, a handler or ``on_connected`` raised where no task waits for it.
 
         Raised from a callback of the loop it would end the connection: a transport takes it for an error of its own.
         """

@@ -1,4 +1,7 @@
-"""A kill that arrives while a handler or a request listener blocks in a callback of the loop: it ends the user only."""
+"""
+A kill that arrives where the tester's code blocks, and which no task of the tester's would get: it ends the user only.
+And a cancellation there that is none of ours.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,10 @@ from gevent import GreenletExit
 from gevent.event import Event
 
 from locust_ws_async.bridge import LoopHost
-from locust_ws_async.client import WebSocketClient, any_message, json_field
+from locust_ws_async.client import Backoff, WebSocketClient, WebSocketConnection, any_message, json_field
 from locust_ws_async.exceptions import MessageTimeout
 
-from .helpers import PATIENCE, Bench, Script, frame, raw_server
+from .helpers import PATIENCE, Bench, Script, eventually, frame, raw_server, run
 
 FOREVER = 1000
 
@@ -155,3 +158,68 @@ def test_in_the_report_of_a_late_reply(engine: str) -> None:
     kill_at(blockade, bench.client(report=report), live, reply_late)
     assert blockade.times == 1
     assert bench.only("WS SESSION").error is None
+
+
+def cut_first() -> Script:
+    """Ends the first connection when something was sent, and keeps the others until they are closed."""
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        if connections == 1:
+            await reader.read(1)
+        else:
+            await answer_close(reader, writer)
+
+    return serve
+
+
+def test_in_on_connected_of_a_reconnect(engine: str) -> None:
+    blockade = Blockade()
+    bench = Bench(engine, None)
+    escalated: list[BaseException] = []
+    calls = 0
+
+    async def on_connected(connection: WebSocketConnection) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            blockade.block()
+
+    async def live(client: WebSocketClient, url: str) -> None:
+        connection = await client.connect(url, reconnect=Backoff(0.01, 0.01), on_connected=on_connected)
+        await connection.send("now")
+
+    kill_at(blockade, bench.client(escalate=escalated.append), live, cut_first())
+    assert blockade.times == 1
+    assert not escalated
+
+
+def test_on_connected_of_a_reconnect_that_awaits_what_was_cancelled_is_a_failed_attempt(engine: str) -> None:
+    bench = Bench(engine, None)
+    escalated: list[BaseException] = []
+    calls = 0
+
+    async def on_connected(connection: WebSocketConnection) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            cancelled = asyncio.get_running_loop().create_future()
+            cancelled.cancel()
+            await cancelled
+
+    async def main() -> None:
+        async with (
+            raw_server(cut_first()) as url,
+            bench.client(escalate=escalated.append).connect(
+                url, reconnect=Backoff(0.01, 0.01), on_connected=on_connected
+            ) as connection,
+        ):
+            await connection.send("now")
+            await eventually(lambda: calls == 3)
+            await connection.send("after")
+
+    run(main())
+    assert [type(exc) for exc in escalated] == [RuntimeError]  # the other would pass for a cancellation of who gets it
+    assert [row.error is None for row in bench.rows if row.type == "WS SESSION"] == [False, True, True]
