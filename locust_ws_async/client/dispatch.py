@@ -28,22 +28,27 @@ _SMALL = 4096  # bytes; a message that is no longer may stay in memory until the
 class Dispatch:
     """Everything but ``recv`` that takes messages of one connection. A connection that needs none of it has none."""
 
-    __slots__ = ("handlers", "keepalive", "pending")
+    __slots__ = ("_connection", "handlers", "keepalive", "pending")
 
     def __init__(
         self, connection: WebSocketConnection, loop: asyncio.AbstractEventLoop, rules: tuple[KeepaliveRule, ...]
     ) -> None:
+        self._connection = connection
         self.keepalive = Keepalive(connection, loop, rules)
         self.pending = Pending(connection, loop)
         self.handlers = Handlers(connection)
 
     def take(self, message: str | bytes, size: int, arrived: float) -> bool:
         """Whether somebody took the message, so that ``recv`` does not get it."""
-        taken = (
-            self.keepalive.take(message, size, arrived)
-            or self.pending.take(message, size, arrived)
-            or self.handlers.take(message, size, arrived)
-        )
+        try:
+            taken = (
+                self.keepalive.take(message, size, arrived)
+                or self.pending.take(message, size, arrived)
+                or self.handlers.take(message, size, arrived)
+            )
+        except BaseException as exc:  # a kill, where a match or a payload blocked
+            self._connection.escalate(exc)
+            taken = True
         if size > _SMALL:
             forget_parsed()
         return taken

@@ -163,6 +163,7 @@ class Link:
         self._recorder = recorder_for(connection, options)
         if options.keepalive_rules:
             self._dispatch = Dispatch(connection, self._loop, options.keepalive_rules)
+            self.expect_traffic()
 
     def expect_traffic(self) -> None:
         """

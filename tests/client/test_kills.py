@@ -16,7 +16,7 @@ from gevent import GreenletExit
 from gevent.event import Event
 
 from locust_ws_async.bridge import LoopHost
-from locust_ws_async.client import Backoff, WebSocketClient, WebSocketConnection, any_message, json_field
+from locust_ws_async.client import Backoff, WebSocketClient, WebSocketConnection, any_message, json_field, reply
 from locust_ws_async.exceptions import MessageTimeout
 
 from .helpers import PATIENCE, Bench, Script, eventually, frame, raw_server, run
@@ -131,6 +131,30 @@ def test_in_the_handling_of_a_push(engine: str, place: str) -> None:
 
     kill_at(blockade, bench.client(report=report if "report" in place else bench.report), live, push)
     assert blockade.times == 1
+    assert bench.only("WS SESSION").error is None
+
+
+@pytest.mark.parametrize("place", ["match", "keepalive"])
+def test_where_it_is_found_out_who_takes_a_message(engine: str, place: str) -> None:
+    blockade = Blockade()
+    bench = Bench(engine, None)
+
+    def block(message: object) -> str:
+        blockade.block()
+        return "answer"
+
+    async def live(client: WebSocketClient, url: str) -> None:
+        connection = await client.connect(url, keepalive=reply(any_message, block) if place == "keepalive" else ())
+        if place == "match":
+            connection.on(lambda message: bool(block(message)), lambda message: None)
+        await connection.send("now")
+
+    async def push(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(9)  # the "now"
+        writer.write(frame(1, b"push"))
+        await answer_close(reader, writer)
+
+    kill_at(blockade, bench.client(), live, push)
     assert bench.only("WS SESSION").error is None
 
 
