@@ -333,6 +333,27 @@ def test_frames_out_of_order(bench: Bench, frames: bytes) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("size", [5, 121])
+def test_masked_frames(bench: Bench, size: int) -> None:
+    """Also where the length with the mask bit in it is the length of what comes together."""
+
+    async def main() -> None:
+        async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readexactly(7)  # so that it does not come with the handshake's answer
+            length = 0x80 | size
+            writer.write(bytes([0x82, length]) + bytes(length))  # the frame, and some zeros
+            await until_eof(reader, writer)
+
+        async with raw_server(send) as url:
+            connection = await bench.client().connect(url, close_timeout=0.1)
+            await connection.send("x")
+            with pytest.raises(ConnectionClosedError, match="malformed frame") as caught:
+                await connection.recv()
+            assert caught.value.sent is not None and caught.value.sent.code == 1002
+
+    run(main())
+
+
 @pytest.mark.parametrize("kind", ["text", "cut text"])
 def test_text_that_is_not_utf8(bench: Bench, kind: str) -> None:
     bad = frame(1, b"\xff" * 200) if kind == "text" else frame(1, b"\xc3", fin=False) + frame(0, b"\x28")

@@ -89,6 +89,28 @@ def test_where_the_stream_is_cut_makes_no_difference(stream: bytes, cuts: list[i
     assert outcome(Bench("websockets", None), stream, cuts) == outcome(Bench("websockets", None), stream, [])
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_long_frame_cut_anywhere_near_its_beginning(engine: str) -> None:
+    payload = bytes(range(250)) * 280
+    cuts = range(1, 150)
+
+    async def main() -> None:
+        async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            for cut in cuts:
+                writer.write(frame(2, payload)[:cut])
+                for _ in range(3):
+                    await asyncio.sleep(0)  # the client runs in this loop: it reads what is there
+                writer.write(frame(2, payload)[cut:])
+                await reader.readexactly(7)  # it has all of it
+
+        async with raw_server(send) as url, Bench(engine, None).client().connect(url) as connection:
+            for _ in cuts:
+                assert await connection.recv() == payload
+                await connection.send("x")
+
+    run(main())
+
+
 @given(streams)
 @EXAMPLES
 def test_both_engines_agree(stream: bytes) -> None:

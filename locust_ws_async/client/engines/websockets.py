@@ -264,8 +264,8 @@ class _Wire(asyncio.BufferedProtocol):
             buffer = self._buffer
             size = buffer[1]
             start = 2
-            if size == 126:
-                size = buffer[2] << 8 | buffer[3]
+            if size > 125:  # the length is in two bytes; or in eight, or the frame is masked: not here
+                size = buffer[2] << 8 | buffer[3] if size == 126 else nbytes
                 start = 4
             if start + size == nbytes and size <= short:
                 head = buffer[0]
