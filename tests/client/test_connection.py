@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import time
 from typing import Any
 
@@ -10,6 +11,7 @@ import websockets.exceptions
 from websockets.exceptions import ConcurrencyError
 from websockets.protocol import State
 
+from locust_ws_async.client import any_message
 from locust_ws_async.client.connection import Latency, WebSocketConnection
 from locust_ws_async.exceptions import ConnectionClosedError, PingTimeout
 
@@ -259,6 +261,29 @@ def test_recv_time_ends_with_the_arrival(bench: Bench) -> None:
     waited, queued = (row for row in bench.rows if row.type == "WS RECV")
     assert waited.time is not None and waited.time >= 40
     assert queued.time == 0
+
+def test_what_comes_together_arrived_at_one_time(bench: Bench) -> None:
+    """How long the task takes for a message does not count for the next one of the same chunk."""
+    message = frame(1, b"xyz")
+
+    async def main() -> None:
+        async def push(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            for chunk in (message * 50 + message[:3], message[3:], message * 2):
+                writer.write(chunk)
+                await reader.readexactly(7)
+            await until_eof(reader, writer)
+
+        async with raw_server(push) as url, bench.client().connect(url, close_timeout=0.1) as connection:
+            connection.on(any_message, lambda message: time.sleep(0.0001), name="push")
+            for count in (50, 51, 53):
+                await eventually(lambda count=count: connection.stats.messages_received == count)
+                await connection.send("x")
+
+    run(main())
+    arrivals = [row.start for row in bench.rows if row.type == "WS PUSH"]
+    assert [len(list(group)) for _, group in itertools.groupby(arrivals)] == [50, 1, 2]
+    assert arrivals == sorted(arrivals)
+
 
 
 def test_ping(bench: Bench) -> None:

@@ -184,6 +184,7 @@ class _Wire(picows.WSListener):
         self._sent: Close | None = None
         self._rcvd_first: bool | None = None
         self._discarding = False
+        self._arrived = 0.0  # when the chunk came of which more frames follow; 0: a new one comes next
 
     def on_ws_connected(self, transport: picows.WSTransport) -> None:
         self._picows = transport
@@ -204,7 +205,9 @@ class _Wire(picows.WSListener):
     # Reading
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
-        arrived = perf_counter()
+        # One time for all frames of a chunk: the later ones have not waited for the server.
+        arrived = self._arrived or perf_counter()
+        self._arrived = 0.0 if frame.last_in_buffer else arrived
         kind = frame.msg_type
         try:
             if (
@@ -224,6 +227,9 @@ class _Wire(picows.WSListener):
             self.fail(not_utf8(exc).close)
         except InvalidFrame as exc:
             self.fail(exc.close)
+        except BaseException:
+            self._arrived = 0.0  # picows may leave the rest of the chunk until another comes
+            raise
 
     def _other_frame(self, kind: picows.WSMsgType, frame: picows.WSFrame, arrived: float) -> None:
         if self._discarding:
