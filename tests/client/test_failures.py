@@ -6,13 +6,15 @@ import asyncio
 import ssl
 import subprocess
 import sys
+import time
+from typing import Literal
 
 import pytest
 import trustme
 import websockets.exceptions
 from websockets.asyncio.server import ServerConnection, serve
 
-from locust_ws_async.client import Backoff
+from locust_ws_async.client import Backoff, any_message, echo
 from locust_ws_async.exceptions import (
     ConnectError,
     ConnectionClosedError,
@@ -27,7 +29,7 @@ from locust_ws_async.exceptions import (
 )
 from tests.support import unused_port
 
-from .helpers import Bench, frame, raw_server, run, tcp_server, until_eof
+from .helpers import Bench, eventually, frame, raw_server, run, tcp_server, until_eof
 
 
 def connect_fails(bench: Bench, url: str, kind: type[ConnectError], text: str, **options: object) -> ConnectError:
@@ -398,6 +400,71 @@ def test_sending_after_the_server_closed(bench: Bench) -> None:
 def test_all_errors_are_ours() -> None:
     assert issubclass(ConnectionClosedError, WebSocketError) and issubclass(ConnectError, WebSocketError)
     assert issubclass(ConnectionClosedOK, websockets.exceptions.ConnectionClosedOK)
+
+
+ENGINES_AND_COMPRESSION: list[tuple[str, Literal["deflate"] | None]] = [
+    ("websockets", None),
+    ("websockets", "deflate"),
+    ("picows", None),
+]
+
+
+@pytest.mark.parametrize(("engine", "compression"), ENGINES_AND_COMPRESSION)
+@pytest.mark.parametrize("first", ["server", "client"])
+def test_a_keepalive_that_comes_with_the_close(
+    engine: str, compression: Literal["deflate"] | None, first: str
+) -> None:
+    """It is no failure, and no data goes out behind the close frame."""
+    bench = Bench(engine, None)
+    sent: list[bytes] = []
+
+    async def main() -> None:
+        async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(65536)
+            writer.write(frame(1, b"keepalive") + frame(8, b"\x03\xe8"))
+            writer.write_eof()
+            sent.append(await reader.read())
+
+        headers = "" if compression is None else "Sec-WebSocket-Extensions: permessage-deflate\r\n"
+        async with raw_server(end, headers) as url:
+            connection = await bench.client().connect(url, compression=compression, keepalive=[echo(any_message)])
+            if first == "client":
+                await connection.close()
+            else:
+                await connection.send("x")
+                await connection.wait_closed()
+            await eventually(lambda: sent)
+        assert connection.stats.messages_received == 1
+
+    run(main())
+    assert not bench.failures()
+    if first == "client":
+        assert sent == [b""]
+    else:
+        assert sent[0][-8:-6] == b"\x88\x82"
+
+
+@pytest.mark.parametrize(("engine", "compression"), ENGINES_AND_COMPRESSION)
+def test_the_heartbeat_expires_when_the_stream_ends(engine: str, compression: Literal["deflate"] | None) -> None:
+    """Both in one turn of the loop: the end comes first."""
+    bench = Bench(engine, None)
+
+    async def main() -> None:
+        async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readexactly(6)  # the ping
+            writer.write_eof()
+            time.sleep(0.25)  # nothing runs until both are there
+            await until_eof(reader, writer)
+
+        headers = "" if compression is None else "Sec-WebSocket-Extensions: permessage-deflate\r\n"
+        async with raw_server(end, headers) as url:
+            connection = await bench.client().connect(
+                url, compression=compression, ping_interval=0.01, ping_timeout=0.2, close_timeout=0.1
+            )
+            with pytest.raises(ConnectionClosedError, match="lost without a close frame"):
+                await connection.recv()
+
+    run(main())
 
 
 # Failing again and again

@@ -302,7 +302,7 @@ class _Wire(picows.WSListener):
 
     def fail(self, close: Close, /) -> None:
         self._discarding = True
-        if self._sent is None:
+        if self._sent is None and not self.transport.is_closing():
             self._sent = close
             self._send_close(close)
             self._sink.closing()

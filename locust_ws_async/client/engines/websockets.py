@@ -388,7 +388,7 @@ class _Wire(asyncio.BufferedProtocol):
         if parser.parser_exc is not None:
             self._scanning = False
         if not self._closing and parser.state is State.CLOSING:
-            self._closing = True
+            self._end_data()
             self._sink.closing()
 
     def eof_received(self) -> None:
@@ -414,8 +414,8 @@ class _Wire(asyncio.BufferedProtocol):
 
     def send(self, opcode: int, payload: bytes, /) -> None:
         if self._compressed:
-            if self._parser.state is State.CLOSED:
-                return
+            if self._parser.state is not State.OPEN:
+                return  # also for what came with the server's close frame, which the parser answered with the chunk
             if opcode == TEXT:
                 self._parser.send_text(payload)
             else:
@@ -439,7 +439,7 @@ class _Wire(asyncio.BufferedProtocol):
         self._flush()
 
     def send_close(self, close: Close, /) -> None:
-        self._closing = True
+        self._end_data()
         if self._parser.state is State.CLOSED:
             return
         if close.code == 1005:
@@ -449,6 +449,8 @@ class _Wire(asyncio.BufferedProtocol):
         self._flush()
 
     def fail(self, close: Close, /) -> None:
+        if self._parser.state is State.CLOSED:
+            return
         self._failed = True
         self._scanning = False
         self._large = self._rest = None
@@ -456,8 +458,13 @@ class _Wire(asyncio.BufferedProtocol):
         self._parser.fail(close.code, close.reason)
         self._flush()
         if not self._closing:
-            self._closing = True
+            self._end_data()
             self._sink.closing()
+
+    def _end_data(self) -> None:
+        # A close frame went out: no data may follow it (RFC 6455 section 5.5.1), as an answer to a late keepalive would.
+        self._closing = True
+        self._write = _lose
 
     def _flush(self) -> None:
         for data in self._parser.data_to_send():
@@ -471,6 +478,10 @@ class _Wire(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self._sink.resume_writing()
+
+
+def _lose(data: bytes) -> None:
+    pass
 
 
 def _handshake_error(exc: Exception) -> HandshakeError:
