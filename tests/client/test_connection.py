@@ -262,6 +262,7 @@ def test_recv_time_ends_with_the_arrival(bench: Bench) -> None:
     assert waited.time is not None and waited.time >= 40
     assert queued.time == 0
 
+
 def test_what_comes_together_arrived_at_one_time(bench: Bench) -> None:
     """How long the task takes for a message does not count for the next one of the same chunk."""
     message = frame(1, b"xyz")
@@ -283,7 +284,6 @@ def test_what_comes_together_arrived_at_one_time(bench: Bench) -> None:
     arrivals = [row.start for row in bench.rows if row.type == "WS PUSH"]
     assert [len(list(group)) for _, group in itertools.groupby(arrivals)] == [50, 1, 2]
     assert arrivals == sorted(arrivals)
-
 
 
 def test_ping(bench: Bench) -> None:

@@ -402,6 +402,31 @@ def test_all_errors_are_ours() -> None:
     assert issubclass(ConnectionClosedOK, websockets.exceptions.ConnectionClosedOK)
 
 
+@pytest.mark.parametrize("bad", [b"\x81\x85\0\0\0\0hello", frame(1, b"x" * 200)], ids=["masked", "too long"])
+def test_a_failed_connection_is_not_used_any_more(bench: Bench, bad: bytes) -> None:
+    """From the close frame on, and not only when the connection has ended."""
+
+    async def main() -> None:
+        failed = asyncio.Event()
+
+        async def send_bad(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(bad)
+            await reader.readexactly(2)  # of the close frame
+            failed.set()
+            writer.write(frame(1, b"late"))
+            await until_eof(reader, writer)
+
+        async with raw_server(send_bad) as url:
+            connection = await bench.client().connect(url, max_size=100, close_timeout=0.1)
+            await failed.wait()
+            with pytest.raises(ConnectionClosedError):
+                await connection.send("x")
+            await connection.wait_closed()
+        assert connection.stats.messages_received == connection.stats.messages_sent == 0
+
+    run(main())
+
+
 ENGINES_AND_COMPRESSION: list[tuple[str, Literal["deflate"] | None]] = [
     ("websockets", None),
     ("websockets", "deflate"),
@@ -411,9 +436,7 @@ ENGINES_AND_COMPRESSION: list[tuple[str, Literal["deflate"] | None]] = [
 
 @pytest.mark.parametrize(("engine", "compression"), ENGINES_AND_COMPRESSION)
 @pytest.mark.parametrize("first", ["server", "client"])
-def test_a_keepalive_that_comes_with_the_close(
-    engine: str, compression: Literal["deflate"] | None, first: str
-) -> None:
+def test_a_keepalive_that_comes_with_the_close(engine: str, compression: Literal["deflate"] | None, first: str) -> None:
     """It is no failure, and no data goes out behind the close frame."""
     bench = Bench(engine, None)
     sent: list[bytes] = []

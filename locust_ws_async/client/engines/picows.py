@@ -54,11 +54,20 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) ([^\r\n]*)")
 _READ_BUFFER = 2048  # bytes at first, per connection; it grows for longer frames
 
 
-class _DebugOnly(logging.LoggerAdapter[logging.Logger]):
-    """What picows logs as an error is a row of the statistics; in the log it is for debugging."""
+class _Log(logging.LoggerAdapter[logging.Logger]):
+    """
+    What picows logs of one connection.
+
+    Its errors are rows of the statistics; in the log they are for debugging. And that it fails a connection by itself,
+    it tells here and nowhere else, just before it does so.
+    """
+
+    wire: _Wire | None = None
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         super().log(min(level, logging.DEBUG), msg, *args, **kwargs)
+        if level >= logging.WARNING and self.wire is not None:
+            asyncio.get_running_loop().call_soon(self.wire.notice_failure)
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         return msg, kwargs
@@ -84,8 +93,7 @@ def _default_exception_handler(loop: asyncio.AbstractEventLoop, context: dict[st
     loop.default_exception_handler(context)
 
 
-# One for all connections: of a plain Logger, picows would make a child for each.
-_logger = _DebugOnly(logging.getLogger("locust_ws_async.picows"), {})
+_logger = logging.getLogger("locust_ws_async.picows")
 
 
 def check_options(options: ConnectOptions) -> None:
@@ -110,7 +118,7 @@ async def open_wire(target: Target, sock: socket.socket, options: ConnectOptions
         sock.setblocking(False)
 
     def new_listener(request: picows.WSUpgradeRequest, response: picows.WSUpgradeResponse) -> _Wire:
-        return _Wire(options, sink, _agreed_subprotocol(response, options.subprotocols))
+        return _Wire(options, sink, _agreed_subprotocol(response, options.subprotocols), log)
 
     def read_headers() -> Iterator[tuple[str, str]]:
         sink.upgrading()  # picows reads them when it writes the request, after TLS
@@ -119,6 +127,7 @@ async def open_wire(target: Target, sock: socket.socket, options: ConnectOptions
     headers = [("Host", build_host(target.uri.host, target.uri.port, target.uri.secure)), *target.headers]
     if options.subprotocols:
         headers.append(("Sec-WebSocket-Protocol", ", ".join(options.subprotocols)))
+    log = _Log(_logger)
     tls: dict[str, Any] = {}
     if target.ssl is not None:
         tls = {"ssl_shutdown_timeout": options.close_timeout, "server_hostname": target.server_hostname}
@@ -132,7 +141,7 @@ async def open_wire(target: Target, sock: socket.socket, options: ConnectOptions
             ssl_context=target.ssl,
             socket_factory=lambda url: sock,
             websocket_handshake_timeout=None,
-            logger_name=cast(Any, _logger),  # any object with a logger's methods will do
+            logger_name=cast(Any, log),  # any object with a logger's methods will do
             enable_auto_pong=False,
             max_frame_size=_limit(options),
             extra_headers=cast(Any, read_headers()),  # any iterable of pairs will do
@@ -172,21 +181,24 @@ async def _cut(sock: socket.socket) -> None:
 class _Wire(picows.WSListener):
     """Listens to one connection, and is its :class:`~.base.Wire`."""
 
-    def __init__(self, options: ConnectOptions, sink: Sink, subprotocol: str | None) -> None:
+    def __init__(self, options: ConnectOptions, sink: Sink, subprotocol: str | None, log: _Log) -> None:
         self._sink = sink
         self._deliver = sink.message_received
         self._fragments: Fragments | None = None
         self._max_size = options.max_size
         # picows fails the connection for a longer frame, and delivers it all the same if more follows.
         self._limit = _limit(options)
+        self._short = self._limit  # a whole frame of up to this size is a message; -1 where it is not, or not wanted
         self.subprotocol = subprotocol
         self._rcvd: Close | None = None
         self._sent: Close | None = None
         self._rcvd_first: bool | None = None
         self._discarding = False
         self._arrived = 0.0  # when the chunk came of which more frames follow; 0: a new one comes next
+        self._log = log
 
     def on_ws_connected(self, transport: picows.WSTransport) -> None:
+        self._log.wire = self
         self._picows = transport
         self.transport = transport.underlying_transport
         self.send = transport.send  # takes the same arguments: no call of ours in between
@@ -206,20 +218,24 @@ class _Wire(picows.WSListener):
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
         # One time for all frames of a chunk: the later ones have not waited for the server.
-        arrived = self._arrived or perf_counter()
-        self._arrived = 0.0 if frame.last_in_buffer else arrived
+        arrived = self._arrived
+        if not arrived:
+            arrived = perf_counter()
+            if not frame.last_in_buffer:
+                self._arrived = arrived
+        elif frame.last_in_buffer:
+            self._arrived = 0.0
         kind = frame.msg_type
         try:
             if (
-                frame.fin
-                and self._fragments is None
-                and (size := frame.payload_size) <= self._limit
+                (size := frame.payload_size) <= self._short
+                and frame.fin
                 and not (frame.rsv1 or frame.rsv2 or frame.rsv3)
             ):
-                if kind is _TEXT and not self._discarding:
+                if kind is _TEXT:
                     self._deliver(frame.get_payload_as_utf8_text(), size, arrived)
                     return
-                if kind is _BINARY and not self._discarding:
+                if kind is _BINARY:
                     self._deliver(frame.get_payload_as_bytes(), size, arrived)
                     return
             self._other_frame(kind, frame, arrived)
@@ -247,9 +263,11 @@ class _Wire(picows.WSListener):
         elif kind in (_TEXT, _BINARY, _CONT):
             if self._fragments is None:
                 self._fragments = Fragments(self._max_size)
+                self._short = -1
             message = self._fragments.add(kind.value, bool(frame.fin), frame.get_payload_as_bytes())
             if not self._fragments.pending:
                 self._fragments = None
+                self._short = self._limit
             if message is not None:
                 self._deliver(message[0], message[1], arrived)
         else:
@@ -267,21 +285,30 @@ class _Wire(picows.WSListener):
             raise InvalidFrame(1002, "incomplete fragmented message")
         self._rcvd = parse_close(payload)
         self._rcvd_first = self._sent is None
-        self._discarding = True
+        self._discard()
         if self._sent is None:
             self._sent = self._rcvd
             if not self._picows.is_close_frame_sent:  # else see _precedes_failure
                 self._send_close(self._rcvd)
             self._sink.closing()
 
+    def _discard(self) -> None:
+        self._discarding = True
+        self._short = -1
+
+    def notice_failure(self) -> None:
+        """See whether picows has failed the connection by itself, for a malformed or too long frame."""
+        handshake = self._picows.close_handshake
+        if self._sent is None and handshake is not None and handshake.sent is not None:
+            self._sent = Close(cast(int, handshake.sent.code), handshake.sent.reason)  # its codes are plain ints
+            self._discard()
+            self._sink.closing()
+
     def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
-        sent = self._sent
-        if sent is None and transport.close_handshake is not None and transport.close_handshake.sent is not None:
-            # picows failed the connection by itself, for a malformed or too long frame. (Its codes are plain ints.)
-            close = transport.close_handshake.sent
-            sent = Close(cast(int, close.code), close.reason)
-        both = self._rcvd is not None and sent is not None
-        self._sink.closed(Ending(self._rcvd, sent, self._rcvd_first if both else None))
+        self.notice_failure()
+        self._log.wire = None
+        both = self._rcvd is not None and self._sent is not None
+        self._sink.closed(Ending(self._rcvd, self._sent, self._rcvd_first if both else None))
         asyncio.get_running_loop().call_soon(_collect_error, transport)
 
     def resume_reading(self) -> None:
@@ -301,7 +328,7 @@ class _Wire(picows.WSListener):
         self._send_close(close)
 
     def fail(self, close: Close, /) -> None:
-        self._discarding = True
+        self._discard()
         if self._sent is None and not self.transport.is_closing():
             self._sent = close
             self._send_close(close)

@@ -462,7 +462,7 @@ class _Wire(asyncio.BufferedProtocol):
             self._sink.closing()
 
     def _end_data(self) -> None:
-        # A close frame went out: no data may follow it (RFC 6455 section 5.5.1), as an answer to a late keepalive would.
+        # A close frame went out. No data may follow it (RFC 6455 section 5.5.1), not even an answer to a keepalive.
         self._closing = True
         self._write = _lose
 
@@ -480,7 +480,7 @@ class _Wire(asyncio.BufferedProtocol):
         self._sink.resume_writing()
 
 
-def _lose(data: bytes) -> None:
+def _lose(data: object) -> None:
     pass
 
 
