@@ -244,7 +244,7 @@ class _Wire(picows.WSListener):
         except InvalidFrame as exc:
             self.fail(exc.close)
         except BaseException:
-            self._arrived = 0.0  # picows may leave the rest of the chunk until another comes
+            self._arrived = 0.0  # as KeyboardInterrupt, which ends the chunk here and not the connection
             raise
 
     def _other_frame(self, kind: picows.WSMsgType, frame: picows.WSFrame, arrived: float) -> None:
