@@ -215,9 +215,13 @@ def test_a_descriptor_that_is_closed_without_notice_hurts_nobody_else(host: Loop
     async def main() -> None:
         loop = asyncio.get_running_loop()
         for spin in (False, True):
+            asked = asyncio.Event()
             reading, writing = os.pipe()
             loop.add_reader(reading, lambda: None)
-            await asyncio.sleep(0.001)
+            # The system must have been asked about it by now: libuv aborts if it does not know a new descriptor.
+            loop.add_writer(there, asked.set)
+            await asked.wait()
+            loop.remove_writer(there)
             get_original("os", "close")(reading)
             received: list[bytes] = []
             loop.add_reader(here, lambda received=received: received.append(here.recv(10)))
