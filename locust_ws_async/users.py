@@ -312,10 +312,10 @@ class AsyncWebSocketUser(AsyncUser):
                 self.environment.events.user_error.fire(user_instance=self, exception=exc, tb=exc.__traceback__)
                 if self._state == LOCUST_STATE_STOPPING:
                     raise GreenletExit() from exc  # as if killed now; Locust would log StopUser as an error here
-                # The next attempt makes them again.
+                self._state = LOCUST_STATE_WAITING  # a stop waits for no attempt (locust/user/users.py:214)
+                # The next one makes them again.
                 self._loop_host.cancel_tasks()
                 self._close_connections()
-                self._state = LOCUST_STATE_WAITING  # a stop waits for no attempt (locust/user/users.py:214)
             else:
                 if self._state == LOCUST_STATE_WAITING:
                     self._state = LOCUST_STATE_RUNNING

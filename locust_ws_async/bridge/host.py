@@ -141,7 +141,12 @@ class LoopHost:
         """Cancel every task in the loop and run it until they are done, for at most `cancel_timeout` seconds."""
         if self._loop is not None:
             loop = self._own_loop()
-            self._drive_to_the_end(loop, loop.create_task(_cancel_tasks(loop)))
+            task = loop.create_task(_cancel_tasks(loop))
+            try:
+                self._drive_to_the_end(loop, task)
+            except BaseException:
+                task.cancel()  # or it would cancel what runs next, an async on_stop say
+                raise
 
     def close(self) -> None:
         """Cancel what still runs in the loop, for at most `cancel_timeout` seconds, and close it. Idempotent."""
@@ -236,8 +241,8 @@ def _cancelled_once(task: asyncio.Task[Any]) -> None:
 
     If the exception that ended the run came from a child in a ``TaskGroup`` of *task*, then the group has cancelled
     *task* meanwhile, too. Since Python 3.13 it would then pass our cancellation on to the first ``await`` after the
-    group, which may well be in a ``finally``. (Not after a kill, which comes from no child: the second cancellation is
-    that of a timeout then, and would take the place of ours.)
+    group, which may well be in a ``finally``. (Not after a kill, which as a rule comes from no child: the second
+    cancellation is that of a timeout then, and would take the place of ours.)
     """
     if task.cancelling() > 1:
         task.uncancel()

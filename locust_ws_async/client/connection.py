@@ -187,6 +187,8 @@ class WebSocketConnection(Link):
 
     def write(self, opcode: int, payload: bytes) -> None:
         """Write a message and count it. Called for what is not sent by ``send``, and has rows of its own."""
+        if self._phase is not _OPEN and not self.connected:
+            return  # no data may follow a close frame (RFC 6455 section 5.5.1), not even an answer to a keepalive
         self._write(opcode, payload)
         if opcode == TEXT:
             self.stats.texts_sent += 1

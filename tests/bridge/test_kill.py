@@ -202,6 +202,40 @@ def test_a_cleanup_that_blocks_delays_nobody_else(place: str) -> None:
     assert victim.events[-2:] == ["cleaned up", GreenletExit]
 
 
+def test_a_kill_while_tasks_are_cancelled_spares_what_runs_next() -> None:
+    async def slow() -> None:
+        try:
+            await asyncio.sleep(FOREVER)
+        finally:
+            killed.set()
+            await ended.wait()
+
+    async def begin() -> None:
+        tasks.append(asyncio.create_task(slow()))
+        await asyncio.sleep(0)
+
+    async def on_stop() -> str:
+        ended.set()
+        await asyncio.wait(tasks)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        return "done"
+
+    def user() -> None:
+        with hosting() as host:
+            host.run(begin())
+            gevent.spawn(lambda: killed.wait() and greenlets[0].kill(block=False))
+            with pytest.raises(GreenletExit):
+                host.cancel_tasks()
+            assert host.run(on_stop()) == "done"
+
+    tasks: list[asyncio.Task[None]] = []
+    ended = asyncio.Event()
+    killed = gevent.event.Event()
+    greenlets = [spawn(user)]
+    result(greenlets[0])
+
+
 def test_callbacks_that_block_one_after_the_other_do_not_save_the_user() -> None:
     class Busy(Victim):
         async def blocked(self) -> None:

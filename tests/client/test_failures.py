@@ -435,7 +435,7 @@ ENGINES_AND_COMPRESSION: list[tuple[str, Literal["deflate"] | None]] = [
 
 
 @pytest.mark.parametrize(("engine", "compression"), ENGINES_AND_COMPRESSION)
-@pytest.mark.parametrize("first", ["server", "client"])
+@pytest.mark.parametrize("first", ["server", "client", "client, without a code"])
 def test_a_keepalive_that_comes_with_the_close(engine: str, compression: Literal["deflate"] | None, first: str) -> None:
     """It is no failure, and no data goes out behind the close frame."""
     bench = Bench(engine, None)
@@ -451,8 +451,8 @@ def test_a_keepalive_that_comes_with_the_close(engine: str, compression: Literal
         headers = "" if compression is None else "Sec-WebSocket-Extensions: permessage-deflate\r\n"
         async with raw_server(end, headers) as url:
             connection = await bench.client().connect(url, compression=compression, keepalive=[echo(any_message)])
-            if first == "client":
-                await connection.close()
+            if first != "server":
+                await connection.close(1000 if first == "client" else 1005)
             else:
                 await connection.send("x")
                 await connection.wait_closed()
@@ -461,7 +461,7 @@ def test_a_keepalive_that_comes_with_the_close(engine: str, compression: Literal
 
     run(main())
     assert not bench.failures()
-    if first == "client":
+    if first != "server":
         assert sent == [b""]
     else:
         assert sent[0][-8:-6] == b"\x88\x82"
