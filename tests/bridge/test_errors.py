@@ -51,7 +51,8 @@ def test_a_blocking_function_that_runs_the_loop_itself(host: LoopHost) -> None:
 
     def function() -> str:
         assert host.loop is not None
-        return host.loop.run_until_complete(asyncio.sleep(0.001, "to its end"))
+        # By another greenlet, so that the loop has to wait: the one that serves it has its turn then.
+        return host.loop.run_until_complete(host.loop.run_in_executor(None, str, "to its end"))
 
     host.run(nothing())
     with pytest.raises(RuntimeError, match="already running"):
