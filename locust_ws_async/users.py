@@ -162,7 +162,7 @@ class AsyncWebSocketUser(AsyncUser):
     abstract = True
 
     engine: str = "websockets"
-    """The library that moves the frames: ``"websockets"``, or ``"picows"`` for more load from each core."""
+    """The library that moves the frames: ``"websockets"``, or ``"picows"``, which large messages gain by."""
 
     reported: Collection[str] = ALL_ROWS
     """The row types to report; every row counts into Locust's Aggregated. E.g. ``{"WS CONNECT", "WS REQUEST"}``."""

@@ -64,7 +64,6 @@ class GreenletEventLoop(SelectorEventLoop):
     - exceptions of the types *carried* do so too when a callback or a task raises them.
 
     Create it in the thread that runs it.
-
     """
 
     # Objects of a class share the keys of their attributes, if they are fewer than 30. With more each loop would have

@@ -29,6 +29,7 @@ from locust_ws_async.exceptions import (
 )
 from tests.support import unused_port
 
+from ..support import SCALE
 from .helpers import Bench, eventually, frame, raw_server, run, tcp_server, until_eof
 
 
@@ -476,13 +477,13 @@ def test_the_heartbeat_expires_when_the_stream_ends(engine: str, compression: Li
         async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readexactly(6)  # the ping
             writer.write_eof()
-            time.sleep(0.25)  # nothing runs until both are there
+            time.sleep(0.25 * SCALE)  # nothing runs until both are there
             await until_eof(reader, writer)
 
         headers = "" if compression is None else "Sec-WebSocket-Extensions: permessage-deflate\r\n"
         async with raw_server(end, headers) as url:
             connection = await bench.client().connect(
-                url, compression=compression, ping_interval=0.01, ping_timeout=0.2, close_timeout=0.1
+                url, compression=compression, ping_interval=0.01, ping_timeout=0.2 * SCALE, close_timeout=0.1
             )
             with pytest.raises(ConnectionClosedError, match="lost without a close frame"):
                 await connection.recv()

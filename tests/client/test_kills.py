@@ -38,6 +38,16 @@ class Blockade:
         self.reached.set()
         gevent.sleep(FOREVER)
 
+    def report(self, bench: Bench, where: str) -> Callable[..., None]:
+        """A client's ``report`` that blocks in rows of this type or name."""
+
+        def report(*row: Any) -> None:
+            bench.report(*row)
+            if where in row[:2]:
+                self.block()
+
+        return report
+
 
 def kill_at(blockade: Blockade, client: WebSocketClient, live: Life, script: Script, then: bytes = b"") -> None:
     """Let a user live with such a server (see ``raw_server``) until it blocks, kill it, and close what it left open."""
@@ -68,11 +78,6 @@ def test_in_the_report_of_the_end(engine: str) -> None:
     blockade = Blockade()
     bench = Bench(engine, None)
 
-    def report(*row: Any) -> None:
-        bench.report(*row)
-        if row[0] == "WS SESSION":
-            blockade.block()
-
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
 
@@ -80,7 +85,7 @@ def test_in_the_report_of_the_end(engine: str) -> None:
         connection = await client.connect(url)
         await connection.send("x")
 
-    client = bench.client(report=report)
+    client = bench.client(report=blockade.report(bench, "WS SESSION"))
     kill_at(blockade, client, live, hang_up)
     assert client.connections == set()
     assert bench.types() == ["WS CONNECT", "WS SEND", "WS SESSION"]
@@ -91,16 +96,22 @@ async def answer_close(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
     writer.write(frame(8, b"\x03\xe8"))
 
 
+def after(size: int, frames: bytes) -> Script:
+    """Sends these frames when so many bytes have come, then waits for the close."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(size)
+        writer.write(frames)
+        await answer_close(reader, writer)
+
+    return serve
+
+
 @pytest.mark.parametrize("place", ["handler", "async handler", "sent_at", "report of a handler", "report of an age"])
 def test_in_the_handling_of_a_push(engine: str, place: str) -> None:
     """The connection lives on, to be closed as it should be, and the pushes behind this one block nobody again."""
     blockade = Blockade()
     bench = Bench(engine, None)
-
-    def report(*row: Any) -> None:
-        bench.report(*row)
-        if row[0] == "WS PUSH":
-            blockade.block()
 
     async def handle(message: str) -> None:
         blockade.block()
@@ -124,12 +135,8 @@ def test_in_the_handling_of_a_push(engine: str, place: str) -> None:
                 connection.measure_push(any_message, sent_at=lambda message: 0.0)
         await connection.send("now")
 
-    async def push(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readexactly(9)  # the "now"
-        writer.write(frame(1, b"push") * 3)
-        await answer_close(reader, writer)
-
-    kill_at(blockade, bench.client(report=report if "report" in place else bench.report), live, push)
+    report = blockade.report(bench, "WS PUSH") if "report" in place else bench.report
+    kill_at(blockade, bench.client(report=report), live, after(9, frame(1, b"push") * 3))  # bytes of the "now"
     assert blockade.times == 1
     assert bench.only("WS SESSION").error is None
 
@@ -149,23 +156,13 @@ def test_where_it_is_found_out_who_takes_a_message(engine: str, place: str) -> N
             connection.on(lambda message: bool(block(message)), lambda message: None)
         await connection.send("now")
 
-    async def push(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readexactly(9)  # the "now"
-        writer.write(frame(1, b"push"))
-        await answer_close(reader, writer)
-
-    kill_at(blockade, bench.client(), live, push)
+    kill_at(blockade, bench.client(), live, after(9, frame(1, b"push")))  # bytes of the "now"
     assert bench.only("WS SESSION").error is None
 
 
 def test_in_the_report_of_a_late_reply(engine: str) -> None:
     blockade = Blockade()
     bench = Bench(engine, None)
-
-    def report(*row: Any) -> None:
-        bench.report(*row)
-        if row[1] == "request (late)":
-            blockade.block()
 
     async def live(client: WebSocketClient, url: str) -> None:
         connection = await client.connect(url)
@@ -174,12 +171,9 @@ def test_in_the_report_of_a_late_reply(engine: str) -> None:
                 await connection.request({"id": number}, match=json_field("id"), timeout=0.01, name="request")
         await connection.send("now")
 
-    async def reply_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readexactly(2 * 14 + 9)  # the requests and the "now"
-        writer.write(frame(1, b'{"id": 0}') + frame(1, b'{"id": 1}'))
-        await answer_close(reader, writer)
-
-    kill_at(blockade, bench.client(report=report), live, reply_late)
+    sent = 2 * 14 + 9  # bytes of the requests and the "now"
+    late = after(sent, frame(1, b'{"id": 0}') + frame(1, b'{"id": 1}'))
+    kill_at(blockade, bench.client(report=blockade.report(bench, "request (late)")), live, late)
     assert blockade.times == 1
     assert bench.only("WS SESSION").error is None
 
