@@ -27,9 +27,8 @@ from locust_ws_async.exceptions import (
     UnknownHost,
     WebSocketError,
 )
-from tests.support import unused_port
+from tests.support import SCALE, unused_port
 
-from ..support import SCALE
 from .helpers import Bench, eventually, frame, raw_server, run, tcp_server, until_eof
 
 
