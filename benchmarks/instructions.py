@@ -38,6 +38,7 @@ COMPETITORS = [
     "asyncio_websockets_timed",
     "blocking",
     "uvloop_picows",
+    "uvloop_picows_timed",
     "uvloop_websockets",
 ]
 

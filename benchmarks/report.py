@@ -15,6 +15,7 @@ from .scenarios import FULL, IN_LOCUST, SHORT
 
 REFERENCE = "blocking"
 FLOOR = "uvloop_picows"
+BOUND = "uvloop_picows_timed"
 NOTHING = "bare_locust"
 DEFAULT_ENGINE = "ours_websockets"
 FAST_ENGINE = "ours_picows"
@@ -267,6 +268,8 @@ def aims(results: Results) -> str:
             row(f"echoes/s, {users:,} users, {engine} : blocking recipe", rate, least=least, aim=aim)
             cpu = results.ratio((echo, REFERENCE), (echo, key), lambda m: m.cpu_us)
             row(f"the same by CPU an echo, which a shared machine blurs less ({users:,} users, {engine})", cpu)
+        bound = results.ratio((echo, BOUND), (echo, REFERENCE), lambda m: m.echoes)
+        row(f"what is possible: picows on uvloop with two events, without greenlets and checks ({users:,} users)", bound)
         floor = results.ratio((echo, FAST_ENGINE), (echo, FLOOR), lambda m: m.cpu_us)
         row(f"CPU an echo, {users:,} users, fast engine : picows on uvloop without Locust", floor, most=3, aim=2)
     instructions = json.loads(BASELINE.read_text())["instructions_per_echo"]

@@ -6,17 +6,14 @@ What this package's default engine is held against: the library, the buffer and 
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
 from benchmarks.hosts import PythonHost, run_users
+from benchmarks.timed import request_event
 from benchmarks.workload import Workload, versions
-
-os.environ["LOCUST_SKIP_MONKEY_PATCH"] = "1"
-from locust.env import Environment
 
 NAME = "websockets on asyncio, fixed buffer, two events"
 VERSION = versions("websockets", "locust")
@@ -27,8 +24,6 @@ BUFFER = memoryview(bytearray(65536))
 
 
 class TimedConnection(ClientConnection, asyncio.BufferedProtocol):
-    request_event: Any
-
     def get_buffer(self, sizehint: int) -> memoryview:
         return BUFFER
 
@@ -47,7 +42,7 @@ class TimedConnection(ClientConnection, asyncio.BufferedProtocol):
         return message
 
     def fire(self, request_type: str, start_time: float, start: float, length: int) -> None:
-        self.request_event.fire(
+        request_event.fire(
             request_type=request_type,
             name="/",
             response_time=(time.perf_counter() - start) * 1000,
@@ -60,9 +55,6 @@ class TimedConnection(ClientConnection, asyncio.BufferedProtocol):
 
 async def users() -> None:
     workload = Workload.of_this_process()
-    environment = Environment()
-    environment.create_local_runner()  # what connects the statistics to the events
-    TimedConnection.request_event = environment.events.request
     options: dict[str, Any] = {
         "ssl": workload.ssl_context,
         "compression": None,

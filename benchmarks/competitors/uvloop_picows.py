@@ -46,11 +46,11 @@ class Connection(WSListener):
         await self.transport.wait_disconnected()
 
 
-async def users() -> None:
+async def users(connection_class: type[Connection] = Connection) -> None:
     workload = Workload.of_this_process()
 
     async def connect() -> Connection:
-        connection = Connection()
+        connection = connection_class()
         await ws_connect(lambda: connection, workload.url, ssl_context=workload.ssl_context)
         return connection
 
