@@ -150,6 +150,58 @@ def test_what_listeners_are_told(run: Run, server: Server, engine: str) -> None:
     ]
 
 
+def test_events_are_whole_as_soon_as_anybody_but_the_statistics_listens(run: Run, server: Server, engine: str) -> None:
+    result = run(
+        f"""
+        quit_when_done()
+
+        @events.init.add_listener
+        def watch(environment, **_):
+            fire = environment.events.request.fire
+
+            def watched(**arguments):
+                note(arguments["request_type"], len(arguments))
+                fire(**arguments)
+
+            environment.events.request.fire = watched
+
+        def listen(response, **_):
+            note("heard", response)
+
+        class Watched(AsyncWebSocketUser):
+            engine = {engine!r}
+
+            @task
+            async def work(self):
+                async with self.ws.connect("/echo") as connection:
+                    await connection.send("text")
+                    events.request.add_listener(listen)
+                    await connection.recv()
+                    events.request.remove_listener(listen)
+                    await connection.send("text")
+                    await connection.recv()
+                    try:
+                        await connection.expect(str.isdigit, timeout=0.01)
+                    except TimeoutError:
+                        pass
+                raise StopUser
+        """,
+        "--exit-code-on-error",
+        "0",
+    )
+    assert (result.code, result.complaints) == (0, "")
+    assert result.notes == [
+        ["WS CONNECT", 4],
+        ["WS SEND", 4],
+        ["WS RECV", 9],
+        ["heard", "text"],
+        ["WS SEND", 4],
+        ["WS RECV", 4],
+        ["WS RECV", 9],  # a failure, which Locust also logs
+        ["WS SESSION", 4],
+    ]
+
+
 def test_which_rows_are_reported_and_for_what_hosts(run: Run, server: Server) -> None:
     result = run(
         f"""
