@@ -231,6 +231,16 @@ class GreenletEventLoop(SelectorEventLoop):
         timer = super().call_at(when, callback, *args, context=context)
         return _from_caller(timer) if self._debug else timer
 
+    def call_soon_threadsafe(
+        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        # Other greenlets of the thread come here as well, for asyncio.to_thread() say. When a doorbell rings, libev
+        # looks at those of all loops.
+        selector = self._selector
+        if selector is None or selector.in_other_thread():
+            return _from_caller(super().call_soon_threadsafe(callback, *args, context=context))
+        return _from_caller(self.call_soon(callback, *args, context=context))
+
     def _check_thread(self) -> None:
         """asyncio's debug mode takes greenlets for threads, after monkey-patching; :meth:`wake` knows them."""
 

@@ -178,13 +178,17 @@ class HubSelector(Selector):
     def wake(self) -> None:
         """End the ``select()`` that is under way, if there is one. For other greenlets of the selector's thread."""
         if self.parked is not None and not self._waking:
-            if _get_ident() != self._thread_id:
+            if self.in_other_thread():
                 raise RuntimeError(
                     "Non-thread-safe operation: this event loop runs in another thread; use call_soon_threadsafe() "
                     "or asyncio.run_coroutine_threadsafe()"
                 )
             self._waking = True
             self._hub_loop.run_callback(self._on_wake)
+
+    def in_other_thread(self) -> bool:
+        """Whether the caller runs in another OS thread than the selector."""
+        return bool(_get_ident() != self._thread_id)
 
     def wake_threadsafe(self) -> None:
         """Like :meth:`wake`, from any OS thread or signal handler."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
+import os
+import signal
 import socket
 from typing import Any
 
@@ -333,6 +335,29 @@ def test_a_call_from_the_wrong_thread_is_an_error(host: LoopHost) -> None:
     host.run(main())
     assert len(errors) == 2
     assert all("call_soon_threadsafe()" in str(error) for error in errors)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="Windows has no signal to send to oneself")
+def test_a_call_from_a_signal_handler_wakes_the_loop(host: LoopHost) -> None:
+    """Of ``signal.signal()``; those of the loop come another way."""
+
+    async def main() -> str:
+        loop = asyncio.get_running_loop()
+        caught = loop.create_future()
+
+        def thread() -> None:
+            while loop._selector.parked is None:  # type: ignore[attr-defined] # the thread came first
+                get_original("time", "sleep")(0.001)
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+        before = signal.signal(signal.SIGUSR1, lambda *_: loop.call_soon_threadsafe(caught.set_result, "caught"))
+        try:
+            native_thread(thread)
+            return await caught
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+
+    assert host.run(main()) == "caught"
 
 
 def test_greenlets_of_the_same_thread_may_call_as_they_like(host: LoopHost) -> None:
