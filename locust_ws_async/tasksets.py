@@ -30,13 +30,22 @@ _HOOKS = ("on_start", "on_stop", "wait_time")
 def adopt(taskset: TaskSet) -> TaskSet:
     """Make *taskset* run its coroutine functions in its user's loop, and wait inside the loop between tasks."""
     host = _host(taskset)
+    execute_task = taskset.execute_task
+
+    # Not functools.partial: its C frame would be on the stack of every user, which is copied at each switch.
+    def execute(task: Any) -> None:
+        _execute(taskset, execute_task, task)
+
+    def sleep(seconds: Any) -> None:
+        _sleep(host, seconds)
+
     replaced: Any = taskset
-    replaced.execute_task = functools.partial(_execute, taskset, taskset.execute_task)
+    replaced.execute_task = execute
     if type(taskset).on_start is not TaskSet.on_start:
         replaced.on_start = functools.partial(call, host, taskset.on_start)
     if type(taskset).on_stop is not TaskSet.on_stop:
         replaced.on_stop = functools.partial(call, host, taskset.on_stop)
-    replaced._sleep = functools.partial(_sleep, host)
+    replaced._sleep = sleep
     return taskset
 
 
