@@ -269,7 +269,9 @@ def aims(results: Results) -> str:
             cpu = results.ratio((echo, REFERENCE), (echo, key), lambda m: m.cpu_us)
             row(f"the same by CPU an echo, which a shared machine blurs less ({users:,} users, {engine})", cpu)
         bound = results.ratio((echo, BOUND), (echo, REFERENCE), lambda m: m.echoes)
-        row(f"what is possible: picows on uvloop with two events, without greenlets and checks ({users:,} users)", bound)
+        row(
+            f"what is possible: picows on uvloop with two events, without greenlets and checks ({users:,} users)", bound
+        )
         floor = results.ratio((echo, FAST_ENGINE), (echo, FLOOR), lambda m: m.cpu_us)
         row(f"CPU an echo, {users:,} users, fast engine : picows on uvloop without Locust", floor, most=3, aim=2)
     instructions = json.loads(BASELINE.read_text())["instructions_per_echo"]
