@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from locust import User
+from locust.event import EventHook
 
 __all__: list[str] = []
 
@@ -21,12 +23,16 @@ def reporter(user: User) -> Callable[..., None]:
     for instance, are raised to the caller (locust/event.py:48).
     """
     request = user.environment.events.request
-    fire, listeners = request.fire, request._handlers
-    # Of a success Locust's statistics look at four of the nine arguments. While nobody else listens the others are left
-    # out: to hand them on would be an eighth of what a message costs.
-    statistics = [listener for listener in listeners if _is_statistics(listener)]
-    # Most users have no context of their own, and this runs for every message.
-    context = None if type(user).context is User.context else user.context
+    statistics = tuple(listener for listener in request._handlers if _is_statistics(listener))
+    if type(user).context is User.context:  # most users have no context of their own
+        return _shared_reporter(request, request.fire, statistics)
+    return _new_reporter(request, request.fire, statistics, user.context)
+
+
+def _new_reporter(
+    request: EventHook, fire: Callable[..., None], statistics: tuple[Any, ...], context: Callable[[], object]
+) -> Callable[..., None]:
+    listeners, only_statistics = request._handlers, list(statistics)
 
     def report(
         request_type: str,
@@ -38,7 +44,9 @@ def reporter(user: User) -> Callable[..., None]:
         url: str,
         response: object,
     ) -> None:
-        if exception is None and listeners == statistics:
+        # This runs for every message. Of a success Locust's statistics look at four of the nine arguments. While nobody
+        # else listens the others are left out: to hand them on would be an eighth of what a message costs.
+        if exception is None and listeners == only_statistics:
             fire(request_type=request_type, name=name, response_time=response_time, response_length=response_length)
             return
         fire(
@@ -47,7 +55,7 @@ def reporter(user: User) -> Callable[..., None]:
             response_time=response_time,
             response_length=response_length,
             exception=exception,
-            context={} if context is None else context(),
+            context=context(),
             start_time=start_time,
             url=url,
             response=response,
@@ -56,6 +64,12 @@ def reporter(user: User) -> Callable[..., None]:
     return report
 
 
+@lru_cache(maxsize=1)
+def _shared_reporter(request: EventHook, fire: Callable[..., None], statistics: tuple[Any, ...]) -> Callable[..., None]:
+    # The same for all users: with thousands of them each object less that is a user's own is a miss of the cache less.
+    return _new_reporter(request, fire, statistics, dict)
+
+
 def _is_statistics(listener: Any) -> bool:
     code = getattr(listener, "__code__", None)
-    return listener.__module__ == "locust.runners" and code is not None and code.co_varnames == _STATISTICS
+    return getattr(code, "co_varnames", ()) == _STATISTICS and listener.__module__ == "locust.runners"

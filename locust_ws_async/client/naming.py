@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from urllib.parse import SplitResult, quote, urlsplit
 
 __all__ = ["join_url", "row_name"]
@@ -86,4 +87,5 @@ def row_name(path_or_url: str, *, fold_ids: bool = False) -> str:
     for each user. With ``fold_ids``, ``/room/123`` becomes ``/room/{id}``, and likewise for a UUID.
     """
     path = urlsplit(path_or_url).path or "/"
-    return _ID.sub("{id}", path) if fold_ids else path
+    # Interned: one object for all connections, which Locust's statistics find by identity.
+    return sys.intern(_ID.sub("{id}", path) if fold_ids else path)
