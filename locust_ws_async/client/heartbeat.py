@@ -26,7 +26,7 @@ class Heartbeat:
         timeout: seconds for the pong; None to wait for as long as it takes.
     """
 
-    __slots__ = ("_connection", "_interval", "_loop", "_sent", "_stopped", "_timeout", "_timer")
+    __slots__ = ("_awaits_pong", "_connection", "_interval", "_loop", "_sent", "_stopped", "_timeout", "_timer")
 
     def __init__(
         self, connection: _Beating, loop: asyncio.AbstractEventLoop, interval: float, timeout: float | None
@@ -36,6 +36,7 @@ class Heartbeat:
         self._interval = interval
         self._timeout = timeout
         self._sent = 0.0
+        self._awaits_pong = False  # within the timeout
         self._stopped = False
         self._timer = loop.call_later(interval, self._beat)
 
@@ -47,20 +48,28 @@ class Heartbeat:
     def pong_received(self) -> None:
         """The last ping was answered: wait for the time of the next."""
         if self._timeout is not None and not self._stopped:
+            self._awaits_pong = False
             self._timer.cancel()
             self._timer = self._loop.call_at(max(self._sent + self._interval, self._loop.time()), self._beat)
+
+    def wait_anew(self) -> None:
+        """The pong may be behind what was not read because the task is slow: it gets the whole timeout again."""
+        if self._timeout is not None and self._awaits_pong and not self._stopped:
+            self._timer.cancel()
+            self._timer = self._loop.call_later(self._timeout, self._expired)
 
     def _beat(self) -> None:
         self._sent = self._loop.time()
         if self._timeout is None:
             self._timer = self._loop.call_later(self._interval, self._beat)
         else:
+            self._awaits_pong = True
             self._timer = self._loop.call_later(self._timeout, self._expired)
         self._connection.send_heartbeat()
 
     def _expired(self) -> None:
         if self._connection.reading_paused:
-            # The pong may be among what we do not read because the task is slow. That is not the peer's failure.
+            # That is not the peer's failure: see wait_anew().
             self._timer = self._loop.call_later(self._timeout or self._interval, self._expired)
         else:
             self._connection.fail_unresponsive()

@@ -47,7 +47,7 @@ class Inbox(deque[tuple["str | bytes", int, float]]):
                 if not self.paused and self._link.connected:
                     self._warn("Reading stops until half of them are taken, which also delays pings and pongs.")
                     self.paused = True
-                    self._link.wire.transport.pause_reading()
+                    self._link.wire.pause_reading()
             case "drop":
                 if len(self) > self.limit:
                     self._warn("The oldest are dropped.")
@@ -65,6 +65,7 @@ class Inbox(deque[tuple["str | bytes", int, float]]):
     def resume(self) -> None:
         """Read on, however many there are."""
         self.paused = False
+        self._link.pings.reading_resumed()
         wire = self._link.wire
         if not wire.transport.is_closing():
             wire.resume_reading()

@@ -84,6 +84,11 @@ class Pings:
         """Send pings in the background: see :class:`Heartbeat`."""
         self._heartbeat = Heartbeat(self, self._loop, interval, timeout)
 
+    def reading_resumed(self) -> None:
+        """A pong may be among what was not read for a while."""
+        if self._heartbeat is not None:
+            self._heartbeat.wait_anew()
+
     def stop_heartbeat(self) -> None:
         """Send no more of them."""
         if self._heartbeat is not None:

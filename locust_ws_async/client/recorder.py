@@ -126,7 +126,7 @@ class Recorder:
         }
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with path.open("w", encoding="utf-8") as file:
+            with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
                 for line in (head, *map(_as_json, frames)):
                     print(json.dumps(line, ensure_ascii=False), file=file)
         except OSError as exc:
@@ -190,6 +190,7 @@ class _TappedWire:
         self.close_seen = False
         self.transport = wire.transport
         self.subprotocol = wire.subprotocol
+        self.pause_reading = wire.pause_reading
         self.resume_reading = wire.resume_reading
 
     @property

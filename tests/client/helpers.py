@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple, TypeVar
 
@@ -115,8 +116,8 @@ Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @contextlib.asynccontextmanager
-async def tcp_server(script: Script) -> AsyncIterator[str]:
-    """A server that runs this script for each TCP connection, then cuts it; gives its ``ws://`` URL."""
+async def tcp_server(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    """A server that runs this script for each TCP connection, then cuts it; gives its URL."""
     running: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -131,12 +132,12 @@ async def tcp_server(script: Script) -> AsyncIterator[str]:
             pass  # also when cancelled, at the end of the block: asyncio's streams would log that
         finally:
             writer.close()
-            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+            with contextlib.suppress(ConnectionError, ssl.SSLError, asyncio.CancelledError):
                 await writer.wait_closed()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     try:
-        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield f"{'ws' if tls is None else 'wss'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
         for task in list(running):
@@ -146,7 +147,9 @@ async def tcp_server(script: Script) -> AsyncIterator[str]:
 
 
 @contextlib.asynccontextmanager
-async def raw_server(script: Script, headers: str = "", then: bytes = b"") -> AsyncIterator[str]:
+async def raw_server(
+    script: Script, headers: str = "", then: bytes = b"", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[str]:
     """
     A server that does the handshake, then runs this script on the bytes.
 
@@ -157,7 +160,7 @@ async def raw_server(script: Script, headers: str = "", then: bytes = b"") -> As
         await answer_handshake(reader, writer, headers, then)
         await script(reader, writer)
 
-    async with tcp_server(serve) as url:
+    async with tcp_server(serve, tls) as url:
         yield url
 
 

@@ -14,7 +14,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from locust_ws_async.client import ConnectOptions
 from locust_ws_async.exceptions import ConnectionClosedError, MessageTimeout
 
-from .helpers import Bench, run
+from .helpers import Bench, frame, raw_server, run
 
 
 def recordings(folder: Path) -> list[list[dict[str, Any]]]:
@@ -149,6 +149,26 @@ def test_the_connection_of_this_side_failing(bench: Bench, tmp_path: Path) -> No
     (_, *frames), *_ = recordings(tmp_path)
     assert ("sent", "close") in [(frame["direction"], frame["kind"]) for frame in frames]
     assert any(frame.get("text", "").startswith("1009") for frame in frames)
+
+
+def test_headers_of_a_server_that_are_not_ascii(bench: Bench, tmp_path: Path) -> None:
+    """They stand in the way of nothing, and are the same on both engines."""
+
+    async def main() -> None:
+        async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(frame(1, b"last"))
+
+        async with raw_server(end, headers="X-Name: é\r\n") as url:
+            connection = await bench.client().connect(url, record_last=5, record_to=tmp_path)
+            assert connection.response.headers["X-Name"] == "é".encode().decode("iso-8859-1")
+            assert await connection.recv() == "last"
+            with pytest.raises(ConnectionClosedError):
+                await connection.recv()
+
+    run(main())
+    assert bench.failures().keys() == {"WS RECV", "WS SESSION"}
+    ((head, *_),) = recordings(tmp_path)
+    assert ["X-Name", "Ã©"] in head["response"]["headers"]
 
 
 def test_a_folder_that_cannot_be(bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -100,8 +100,11 @@ class Wire(Protocol):
     def send_close(self, close: Close, /) -> None:
         """Start the closing handshake; what arrives meanwhile is still delivered."""
 
+    def pause_reading(self) -> None:
+        """Read nothing more for now; messages that were read already are still delivered."""
+
     def resume_reading(self) -> None:
-        """Read on, after the transport's ``pause_reading``."""
+        """Read on."""
 
     def fail(self, close: Close, /) -> None:
         """Send this close frame and discard whatever arrives from now on (RFC 6455 section 7.1.7)."""

@@ -13,7 +13,7 @@ import logging
 import re
 import socket
 import sys
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from time import perf_counter
 from typing import Any, cast
 
@@ -208,7 +208,7 @@ class _Wire(picows.WSListener):
     @property
     def request(self) -> Request:
         request = self._picows.request
-        return Request(request.path.decode(), Headers(request.headers.items()))
+        return Request(request.path.decode(), _headers(request.headers))
 
     @property
     def response(self) -> Response:
@@ -311,12 +311,16 @@ class _Wire(picows.WSListener):
         self._sink.closed(Ending(self._rcvd, self._sent, self._rcvd_first if both else None))
         asyncio.get_running_loop().call_soon(_collect_error, transport)
 
+    def pause_reading(self) -> None:
+        self.transport.pause_reading()
+
     def resume_reading(self) -> None:
-        self.transport.resume_reading()
-        # aiofastnet 1.2 holds what it had read and not yet decrypted until more comes from the socket: perhaps never.
+        # aiofastnet 1.2 holds what it had read and not yet decrypted until more comes from the socket: perhaps never,
+        # and if that is the end of the stream it throws the rest away.
         retry = getattr(self.transport, "_retry_ssl_read", None)
         if retry is not None:
             asyncio.get_running_loop().call_soon(retry)
+        self.transport.resume_reading()
 
     # Writing
 
@@ -374,8 +378,16 @@ def _agreed_subprotocol(response: picows.WSUpgradeResponse, offered: tuple[str, 
     return chosen[0]
 
 
+def _headers(headers: Mapping[str, str]) -> Headers:
+    """As the other engine has them: bytes beyond ASCII read as ISO 8859-1 (RFC 9110 section 5.5)."""
+    result = Headers()
+    for name, value in headers.items():
+        result.set_insecure(name, value.encode("utf-8", "surrogateescape").decode("iso-8859-1"))
+    return result
+
+
 def _response(response: picows.WSUpgradeResponse) -> Response:
-    return Response(int(response.status), response.status.phrase, Headers(response.headers.items()))
+    return Response(int(response.status), response.status.phrase, _headers(response.headers))
 
 
 def _handshake_error(exc: picows.WSHandshakeError) -> HandshakeError:

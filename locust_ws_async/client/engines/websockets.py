@@ -62,6 +62,7 @@ except ImportError:  # a platform without websockets' C extension
 __all__ = ["check_options", "open_wire"]
 
 _BUFFER_SIZE = 64 * 1024
+_TLS_RECORD = 16 * 1024  # bytes that OpenSSL may hold, beside what asyncio tells of (RFC 8446 section 5.1)
 _LARGEST = 2**26  # bytes to allocate because a header says so; of more, only what has come
 _buffers: dict[int, memoryview] = {}
 
@@ -126,6 +127,7 @@ class _Wire(asyncio.BufferedProtocol):
         "_closing",
         "_compressed",
         "_deliver",
+        "_detour",
         "_failed",
         "_fragments",
         "_handshake_error",
@@ -135,6 +137,7 @@ class _Wire(asyncio.BufferedProtocol):
         "_missing",
         "_opened",
         "_parser",
+        "_paused",
         "_rest",
         "_scanning",
         "_short",
@@ -176,6 +179,8 @@ class _Wire(asyncio.BufferedProtocol):
         self._large: bytearray | None = None  # the payload of a data frame that is under way
         self._large_is_text = False
         self._rest: memoryview | None = None  # the part of it that is yet to come
+        self._detour: memoryview | None = None  # where the present chunk goes if it is for neither `_view` nor `_rest`
+        self._paused = False  # whether reading is
         self._carry = b""  # the beginning of a header whose rest has not come yet
         self._missing = 0  # bytes still to come of the frame that the parser is reading
         self._closing = False  # whether a close frame went out
@@ -248,11 +253,22 @@ class _Wire(asyncio.BufferedProtocol):
     # Reading
 
     def get_buffer(self, sizehint: int) -> memoryview:
+        # With TLS sizehint is what asyncio has of the stream. All of it has to fit in: once the server has ended the
+        # connection, asyncio reads into one buffer, and throws the rest away.
         rest = self._rest
-        return self._view if rest is None else rest
+        if rest is None:
+            if sizehint <= _BUFFER_SIZE - _TLS_RECORD:
+                return self._view
+        elif sizehint < 0 or sizehint <= len(rest) - _TLS_RECORD:
+            return rest
+        self._detour = memoryview(bytearray(sizehint + _TLS_RECORD))
+        return self._detour
 
     def buffer_updated(self, nbytes: int) -> None:
         arrived = perf_counter()
+        if self._detour is not None:
+            self._end_detour(self._detour, nbytes, arrived)
+            return
         rest = self._rest
         if rest is not None:
             self._continue_large(rest, nbytes, arrived)
@@ -280,7 +296,21 @@ class _Wire(asyncio.BufferedProtocol):
                 if head == _WHOLE_BINARY:
                     self._deliver(self._view[start:nbytes].tobytes(), size, arrived)
                     return
-        data = self._view[:nbytes].tobytes()
+        self._read(self._view[:nbytes].tobytes(), arrived)
+
+    def _end_detour(self, detour: memoryview, nbytes: int, arrived: float) -> None:
+        self._detour = None
+        data = detour[:nbytes].tobytes()
+        rest = self._rest
+        if rest is not None:
+            part = min(len(rest), nbytes)
+            rest[:part] = data[:part]
+            self._continue_large(rest, part, arrived)
+            data = data[part:]
+        if data:
+            self._read(data, arrived)
+
+    def _read(self, data: bytes, arrived: float) -> None:
         if self._scanning:
             self._scan(data, arrived)
         elif self._opened:
@@ -406,8 +436,27 @@ class _Wire(asyncio.BufferedProtocol):
         else:
             self._check_answer()
 
+    def pause_reading(self) -> None:
+        self.transport.pause_reading()
+        self._paused = True
+        if not self._closing:
+            self._write = self._write_unread
+
     def resume_reading(self) -> None:
         self.transport.resume_reading()
+        self._paused = False
+        if not self._closing:
+            self._write = self.transport.write
+
+    def _write_unread(self, data: bytes | bytearray | memoryview) -> None:
+        self._meet_end()
+        self.transport.write(data)
+
+    def _meet_end(self) -> None:
+        # While nothing is read, asyncio's TLS keeps it for itself that the server has ended the connection, and throws
+        # away what is written.
+        if getattr(getattr(self.transport, "_ssl_protocol", None), "_eof_received", False):
+            self.resume_reading()
 
     # Writing. Between the end of the server's stream, which closes the parser, and asyncio's connection_lost(), which
     # the connection will hear of, an iteration of the loop passes. What is sent in it is lost without a word.
@@ -467,6 +516,8 @@ class _Wire(asyncio.BufferedProtocol):
         self._write = _lose
 
     def _flush(self) -> None:
+        if self._paused:
+            self._meet_end()
         for data in self._parser.data_to_send():
             if data:
                 self.transport.write(data)
