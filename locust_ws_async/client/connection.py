@@ -18,7 +18,7 @@ from websockets.protocol import State
 from ..exceptions import ConnectionClosed, ConnectionClosedOK, PingTimeout
 from .dispatch import Dispatch
 from .encoding import encode
-from .engines.base import TEXT
+from .engines.base import TEXT, Ending
 from .exchanges import Exchange, Received
 from .handlers import Handler, SentAt, Subscription
 from .lifecycle import STATES, Phase
@@ -105,17 +105,24 @@ class WebSocketConnection(Link):
 
     @property
     def close_code(self) -> int | None:
-        """The server's close code; 1005 for a close frame without one, 1006 for none; None until closed."""
-        if self._ending is None:
+        """The server's close code; 1005 for a close frame without one, 1006 for none; None until closed, or lost."""
+        ending = self._last_ending
+        if ending is None:
             return None
-        return 1006 if self._ending.rcvd is None else int(self._ending.rcvd.code)
+        return 1006 if ending.rcvd is None else int(ending.rcvd.code)
 
     @property
     def close_reason(self) -> str | None:
-        """The server's close reason; None until closed."""
-        if self._ending is None:
+        """The server's close reason; None until closed, or lost."""
+        ending = self._last_ending
+        if ending is None:
             return None
-        return "" if self._ending.rcvd is None else self._ending.rcvd.reason
+        return "" if ending.rcvd is None else ending.rcvd.reason
+
+    @property
+    def _last_ending(self) -> Ending | None:
+        """Not that of the session before a reconnect."""
+        return None if self._is(Phase.OPEN, Phase.RESTORING, Phase.ENDING, Phase.CLOSING) else self._ending
 
     @property
     def latency(self) -> float:

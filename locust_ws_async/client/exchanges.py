@@ -60,6 +60,11 @@ class Waiter:
         self.keeps_late = keeps_late
         self.problem: Exception | None = None  # what the match raised for a message
 
+    @property
+    def given_up(self) -> bool:
+        """Whether its task was cancelled, and has not got round to saying so: nothing is for it now, late or not."""
+        return not self.keeps_late and self.future is not None and self.future.cancelled()
+
 
 class Pending:
     """
@@ -114,6 +119,8 @@ class Pending:
         for waiter in self._plain.values():
             if oldest is not None and waiter.number > oldest.number:
                 break
+            if waiter.given_up:
+                continue
             if self._matches(waiter, message):
                 oldest = waiter
                 break

@@ -7,6 +7,7 @@ import inspect
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextvars import copy_context
 from math import isfinite
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,7 @@ def is_cancellation(exc: BaseException) -> bool:
 class Subscription:
     """What ``on`` and ``measure_push`` return."""
 
-    __slots__ = ("_handlers", "handler", "match", "measure", "name", "takes")
+    __slots__ = ("_handlers", "context", "handler", "match", "measure", "name", "takes")
 
     def __init__(
         self,
@@ -63,6 +64,9 @@ class Subscription:
         self.handler = handler
         self.measure = measure
         self.takes = takes
+        # As callbacks of asyncio do, the handler runs in the context of the code that made it. So one that an
+        # on_connected makes may use the connection, as on_connected itself may.
+        self.context = copy_context()
 
     def cancel(self) -> None:
         """Handle no more messages."""
@@ -158,7 +162,8 @@ class Handlers:
             subscription, message, size, arrived = self._todo.popleft()
             assert subscription.handler is not None
             try:
-                result = subscription.handler(message)
+                context = subscription.context.copy()  # no context is entered twice
+                result = context.run(subscription.handler, message)
             except BaseException as exc:
                 if is_interruption(exc):
                     self._connection.escalate(exc)
@@ -166,7 +171,8 @@ class Handlers:
                 self._done(subscription, message, size, arrived, exc)
                 continue
             if inspect.isawaitable(result):
-                self._task = asyncio.ensure_future(self._finish(result, subscription, message, size, arrived))
+                finish = self._finish(result, subscription, message, size, arrived)
+                self._task = asyncio.get_running_loop().create_task(finish, context=context)
                 return
             self._done(subscription, message, size, arrived, None)
 

@@ -169,7 +169,7 @@ class Link:
         """
         Wait in place from now on, where the loop can.
 
-        It keeps 2 KiB more of the greenlet's stack while it waits, which a connection that only idles need not cost.
+        It keeps 1 KiB more of the greenlet's stack while it waits, which a connection that only idles need not cost.
         """
         self.wait_here = getattr(self._loop, "wait_here", not_here)
 
@@ -180,7 +180,9 @@ class Link:
         try:
             await self._attempt()
         except BaseException:
-            if not self._announced:
+            if self._announced:
+                self.start_close(Close(1000, ""))  # the report raised, and nobody gets the connection
+            else:
                 self.abort()  # it was opened in the turn of the loop in which this was cancelled
             raise
         try:
@@ -367,6 +369,8 @@ class Link:
         # A close frame has gone out: give the server its time to end the connection.
         self._advance(Event.ENDING)
         self._stop_timers()
+        if self.inbox.paused:
+            self.inbox.resume()  # or the end, which is behind what was not read, would not be seen
         self._close_timer = self._loop.call_later(self._options.close_timeout, self._cut_connection)
 
     def closed(self, ending: Ending) -> None:

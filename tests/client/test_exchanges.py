@@ -7,6 +7,7 @@ import json
 import random
 import time
 import tracemalloc
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -24,6 +25,27 @@ BY_ID = json_field("id")
 
 def result_of(reply: str | bytes) -> Any:
     return json.loads(reply)["result"]
+
+
+def test_a_message_behind_the_cancellation_of_an_expect_is_not_lost(bench: Bench) -> None:
+    """In the turn of the loop in which the task has been cancelled and does not know yet."""
+
+    async def main() -> None:
+        async with bench.client().connect("/echo") as connection:
+
+            async def expect() -> None:
+                await connection.expect(any_message)
+
+            task = asyncio.create_task(expect())
+            await asyncio.sleep(0)
+            task.cancel()
+            connection.message_received("x", 1, perf_counter())  # as the engine does
+            await asyncio.wait([task])
+            assert task.cancelled()
+            assert await connection.recv() == "x"
+            assert connection.stats.late_replies == 0
+
+    run(main())
 
 
 def test_a_request(bench: Bench) -> None:

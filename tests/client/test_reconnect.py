@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.protocol import State
 
-from locust_ws_async.client import Backoff, WebSocketConnection, any_message, every, json_field
+from locust_ws_async.client import Backoff, WebSocketConnection, any_message, every, json_field, prefix
 from locust_ws_async.client.lifecycle import STATES, TRANSITIONS, Event, Phase, next_phase
 from locust_ws_async.exceptions import ConnectionClosedError, ConnectionClosedOK, HandshakeRejected, MessageTimeout
 
@@ -54,6 +54,27 @@ async def server(*sessions: Callable[[ServerConnection], Awaitable[None]] | int)
 
     async with serve(handle, "127.0.0.1", 0, process_request=process_request) as listening:
         yield f"ws://127.0.0.1:{next(iter(listening.sockets)).getsockname()[1]}/"
+
+
+def test_the_close_code_is_that_of_a_connection_that_is_over(bench: Bench) -> None:
+    seen: list[tuple[str, int | None, str | None]] = []
+
+    def look(request_type: str, *row: Any) -> None:
+        (connection,) = client.connections or (None,)
+        seen.append((request_type, connection and connection.close_code, connection and connection.close_reason))
+
+    client = bench.client(report=look)
+
+    async def main() -> None:
+        async with server(cut, echo) as url:
+            connection = await client.connect(url, reconnect=SOON)
+            await eventually(lambda: connection.stats.reconnects)
+            await connection.close()
+            assert (connection.close_code, connection.close_reason) == (1000, "")
+
+    run(main())
+    connected = ("WS CONNECT", None, None)
+    assert seen[:3] == [connected, ("WS SESSION", 1006, ""), connected]
 
 
 def test_a_cut_connection_heals(bench: Bench) -> None:
@@ -336,11 +357,34 @@ def test_expect_finds_what_comes_right_behind_the_handshake(bench: Bench) -> Non
             connection = await bench.client().connect(url, reconnect=SOON, close_timeout=0.01)
             assert await connection.recv() == "welcome"
             await connection.send("cut")
-            await eventually(lambda: connection.state is not State.OPEN)
+            await eventually(lambda: "WS SESSION" in bench.types())
             assert await connection.expect(any_message) == "welcome"
             connection.abort()
 
     run(main())
+
+
+def test_a_handler_that_on_connected_makes_may_answer_at_once(bench: Bench) -> None:
+    """A login by challenge and response."""
+
+    async def log_in(connection: WebSocketConnection) -> None:
+        connection.on(prefix("challenge"), lambda message: connection.send("response"))
+        await connection.send("hello")
+        await connection.expect(prefix("welcome"))
+
+    async def main() -> None:
+        async def challenge(connection: ServerConnection) -> None:
+            assert await connection.recv() == "hello"
+            await connection.send("challenge")
+            assert await connection.recv() == "response"
+            await connection.send("welcome")
+            await connection.wait_closed()
+
+        async with server(challenge) as url, bench.client().connect(url, on_connected=log_in):
+            pass
+
+    run(main())
+    assert not bench.failures()
 
 
 def test_on_connected_that_fails_at_first_fails_the_connect(bench: Bench) -> None:

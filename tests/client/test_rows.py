@@ -11,7 +11,7 @@ import pytest
 from locust_ws_async.client import WebSocketClient
 from locust_ws_async.exceptions import HandshakeRejected
 
-from .helpers import Bench, run
+from .helpers import Bench, eventually, run
 
 
 class StopUser(Exception):
@@ -147,3 +147,22 @@ def test_the_session_row_follows_the_connect_row(bench: Bench) -> None:
 
     run(main())
     assert bench.types() == ["WS CONNECT", "WS SESSION"]
+
+
+def test_a_connect_whose_report_raises_leaves_no_connection(bench: Bench) -> None:
+    """Nobody gets it, so nobody could close it."""
+
+    def refuse(request_type: str, *row: Any) -> None:
+        if request_type == "WS CONNECT":
+            raise RuntimeError("too slow")
+        bench.report(request_type, *row)
+
+    async def main() -> None:
+        client = bench.client(report=refuse)
+        with pytest.raises(RuntimeError, match="too slow"):
+            await client.connect("/echo")
+        await eventually(lambda: not client.connections)
+
+    run(main())
+    assert bench.types() == ["WS SESSION"]
+    assert not bench.failures()
