@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
-from os import PathLike
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
@@ -41,6 +40,8 @@ from .tasksets import adopt, call, consists_of, refuse_generators, refuse_unawai
 
 if TYPE_CHECKING:
     from ssl import SSLContext  # at run time it has to come after Locust, which patches it
+
+    from .client.options import FilePath
 
 __all__ = ["AsyncUser", "AsyncWebSocketUser"]
 
@@ -202,16 +203,16 @@ class AsyncWebSocketUser(AsyncUser):
     compression: Literal["deflate"] | Deflate | None = _DEFAULTS.compression
     """``"deflate"`` or a ``Deflate`` with parameters offers permessage-deflate (RFC 7692)."""
 
-    max_redirects: int = _DEFAULTS.max_redirects
+    redirect_limit: int = _DEFAULTS.redirect_limit
     """HTTP redirects to follow."""
 
     ssl: SSLContext | None = _DEFAULTS.ssl
     """A TLS context for ``wss``, for whatever ``verify`` and ``cert`` cannot say."""
 
-    verify: bool | str = _DEFAULTS.verify
+    verify: bool | FilePath = _DEFAULTS.verify
     """False accepts any certificate; a path is that of the authorities to accept."""
 
-    cert: str | tuple[str, str | None] | None = _DEFAULTS.cert
+    cert: FilePath | tuple[FilePath, FilePath | None] | None = _DEFAULTS.cert
     """The client's certificate: a PEM file with its private key, or a pair of files."""
 
     server_hostname: str | None = _DEFAULTS.server_hostname
@@ -220,7 +221,7 @@ class AsyncWebSocketUser(AsyncUser):
     proxy: str | bool | None = _DEFAULTS.proxy
     """``http://...`` or ``socks5h://...``; True for the system's; None to connect directly."""
 
-    unix_socket: str | None = _DEFAULTS.unix_socket
+    unix_socket: FilePath | None = _DEFAULTS.unix_socket
     """Connect to this path instead of the URL's host and port."""
 
     local_address: str | Sequence[str] | SourceAddresses | None = None
@@ -253,7 +254,7 @@ class AsyncWebSocketUser(AsyncUser):
     record_last: int | None = _DEFAULTS.record_last
     """Keep this many of the last frames, and write them to a file when the session or a check of it fails."""
 
-    record_to: str | PathLike[str] | None = _DEFAULTS.record_to
+    record_to: FilePath | None = _DEFAULTS.record_to
     """The folder for these files; by default ``websocket-recordings``."""
 
     request_timeout: float | None = _DEFAULTS.request_timeout

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from locust_ws_async.exceptions import ConnectError, UnknownHost
+
 SCALE = float(os.environ.get("LOCUST_WS_TEST_SCALE", "1"))
 """Multiplies every patience below; set it above 1 on a slow machine."""
 
@@ -28,6 +30,16 @@ def eventually(condition: Callable[[], Any], *, seconds: float = 10) -> Any:
         assert time.monotonic() < deadline, f"not within {seconds * SCALE} s: {condition}"
         time.sleep(0.02)
     return result
+
+
+def unknown_host() -> tuple[type[ConnectError], str]:
+    """The error and its text for a name that does not exist, which a machine without a resolver cannot know."""
+    try:
+        socket.getaddrinfo("no-such-host.invalid", 80)
+    except socket.gaierror as error:
+        if error.errno == socket.EAI_AGAIN:
+            return ConnectError, "the resolver gave no answer"
+    return UnknownHost, "unknown host"
 
 
 def unused_port() -> int:

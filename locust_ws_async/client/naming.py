@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 __all__ = ["join_url", "row_name"]
 
@@ -54,6 +54,8 @@ def join_url(base_url: str | None, path_or_url: str) -> str:
     parts = urlsplit(url)
     if not parts.hostname or parts.port == 0:  # reading the port checks it
         raise ValueError(f"no host name, or no valid port, in {url!r}")
+    if ":" in unquote(parts.username or ""):  # RFC 7617 section 2
+        raise ValueError("the user name in the URL has a colon, which it cannot contain")
     if parts.fragment:
         raise ValueError(f"{url!r} has a fragment (#...), which a WebSocket URL must not have (RFC 6455 section 3)")
     return _encoded(parts).geturl()

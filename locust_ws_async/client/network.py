@@ -110,7 +110,8 @@ def connect_error(exc: OSError, phase: str | None = None) -> ConnectError:
     if isinstance(exc, ConnectionRefusedError):
         return ConnectionRefused()
     if isinstance(exc, socket.gaierror):
-        return UnknownHost()
+        # A resolver that is overloaded, or cannot be reached, has not said that there is no such host.
+        return ConnectError("the resolver gave no answer") if exc.errno == socket.EAI_AGAIN else UnknownHost()
     if isinstance(exc, ssl.SSLCertVerificationError):
         # Up to the comma: then comes the host name that a certificate is not for. And with small letters, as one engine
         # has OpenSSL's texts, the other Python's.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import socket
 
 from ..exceptions import ConnectTimeout, HandshakeError, HandshakeRejected
@@ -70,10 +71,10 @@ async def _follow(
             if jar is not None:
                 store_cookies(jar, url, headers)
             location = headers.get("Location")
-            if exc.status_code not in _REDIRECTS or location is None or not options.max_redirects:
+            if exc.status_code not in _REDIRECTS or location is None or not options.redirect_limit:
                 raise
-            if redirects == options.max_redirects:
-                raise HandshakeError("the server redirects the handshake more often than max_redirects") from exc
+            if redirects == options.redirect_limit:
+                raise HandshakeError("the server redirects the handshake more often than redirect_limit") from exc
             url, options = redirect(url, location, options)
             redirects += 1
         else:
@@ -86,7 +87,7 @@ async def _connect(
     target: Target, options: ConnectOptions, phases: ConnectPhases, new_socket: SocketFactory
 ) -> socket.socket:
     if options.unix_socket is not None:
-        return await connect_unix_socket(options.unix_socket, new_socket, phases)
+        return await connect_unix_socket(os.fspath(options.unix_socket), new_socket, phases)
     connect = functools.partial(connect_socket, new_socket=new_socket, source=options.source, phases=phases)
     proxy = proxy_for(options.proxy, target.uri)
     if proxy is None:

@@ -8,7 +8,7 @@ import socket
 import ssl as ssl_module
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from .addresses import SourceAddresses
 from .backoff import Backoff
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["USER_AGENT", "ConnectOptions"]
 
 USER_AGENT = "locust-ws-async"
+
+FilePath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +46,13 @@ class ConnectOptions:
         compression: "deflate", or a :class:`Deflate` with parameters, offers permessage-deflate (RFC 7692); None does
             not. Off by default: with it a small message costs the load generator about twice the CPU, and each
             connection takes more memory.
-        max_redirects: follow this many HTTP redirects. Not from ``wss`` to ``ws``; and to another host, port or scheme
+        redirect_limit: follow this many HTTP redirects. Not from ``wss`` to ``ws``; and to another host, port or scheme
             without cookies, authorization, ``share_headers`` and ``server_hostname`` of these settings. Other
             ``headers`` go along, as with requests and httpx: a secret in one (``X-Api-Key``) too, unless this
             is 0.
         ssl: a TLS context for ``wss``, for whatever ``verify`` and ``cert`` cannot say.
-        verify: False accepts any certificate; a path is that of a PEM file or folder with the authorities to accept.
+        verify: False accepts any certificate; a path is that of a PEM file with the authorities to accept, or of a
+            folder of them that ``openssl rehash`` has prepared.
             Connections with the same settings share one TLS context in the process.
         cert: the client's certificate: a PEM file with its private key in it, or a pair of files with one each.
         server_hostname: the name to ask for and to verify in TLS, if not that of the URL.
@@ -93,13 +96,13 @@ class ConnectOptions:
     share_headers: tuple[str, ...] = ()
     subprotocols: tuple[str, ...] = ()
     compression: Literal["deflate"] | Deflate | None = None
-    max_redirects: int = 10
+    redirect_limit: int = 10
     ssl: ssl_module.SSLContext | None = None
-    verify: bool | str = True
-    cert: str | tuple[str, str | None] | None = None
+    verify: bool | FilePath = True
+    cert: FilePath | tuple[FilePath, FilePath | None] | None = None
     server_hostname: str | None = None
     proxy: str | bool | None = None
-    unix_socket: str | None = None
+    unix_socket: FilePath | None = None
     local_address: str | Sequence[str] | SourceAddresses | None = None
     fold_ids: bool = False
     max_size: int | None = 2**20
@@ -111,7 +114,7 @@ class ConnectOptions:
     ping_timeout: float | None = 20.0
     request_timeout: float | None = 30.0
     record_last: int | None = None
-    record_to: str | os.PathLike[str] | None = None
+    record_to: FilePath | None = None
     keepalive: KeepaliveRule | Sequence[KeepaliveRule] = ()
     reconnect: Backoff | None = None
     on_connected: Callable[[WebSocketConnection], Awaitable[object]] | None = None
@@ -127,8 +130,8 @@ class ConnectOptions:
             object.__setattr__(self, name, tuple(value))
         if self.compression not in (None, "deflate") and not isinstance(self.compression, Deflate):
             raise ValueError(f'compression must be "deflate", Deflate(...) or None, not {self.compression!r}')
-        if isinstance(self.max_redirects, bool) or not isinstance(self.max_redirects, int) or self.max_redirects < 0:
-            raise ValueError(f"max_redirects must be 0 or more, not {self.max_redirects!r}")
+        if isinstance(self.redirect_limit, bool) or not isinstance(self.redirect_limit, int) or self.redirect_limit < 0:
+            raise ValueError(f"redirect_limit must be 0 or more, not {self.redirect_limit!r}")
         self._check_tls()
         self._check_route()
         self._check_life()
@@ -172,12 +175,14 @@ class ConnectOptions:
                 raise ValueError(f"cookies: {name!r} contains a semicolon or a line break")
         if self.auth is not None:
             match self.auth:
-                case (str(), str()):
-                    pass
+                case (str() as user, str()):
+                    if ":" in user:  # which ends the user name (RFC 7617 section 2)
+                        raise ValueError(f"auth: a user name cannot contain a colon, as {user!r} does")
                 case _:
                     raise TypeError("auth must be a pair of user name and password; for a token set bearer")
             if self.bearer is not None:
                 raise ValueError("auth and bearer exclude each other: there is one Authorization header")
+        object.__setattr__(self, "unix_socket", _path(self.unix_socket))
         for name in ("bearer", "origin", "user_agent", "server_hostname", "unix_socket"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
@@ -188,15 +193,16 @@ class ConnectOptions:
     def _check_tls(self) -> None:
         if self.ssl is not None and not isinstance(self.ssl, ssl_module.SSLContext):
             raise TypeError(f"ssl must be an ssl.SSLContext or None, not {self.ssl!r}")
+        object.__setattr__(self, "verify", _path(self.verify))
         if not isinstance(self.verify, (bool, str)):
             raise TypeError(f"verify must be True, False, or a path of authorities, not {self.verify!r}")
-        cert = (self.cert, None) if isinstance(self.cert, str) else self.cert
-        match cert:
-            case None | (str(), str() | None):
-                object.__setattr__(self, "cert", cert)
-            case _:
-                raise TypeError(f"cert must be a path or a pair of paths, not {self.cert!r}")
-        if self.verify is not True or cert is not None:
+        if self.cert is not None:
+            match [_path(file) for file in (self.cert if isinstance(self.cert, (tuple, list)) else (self.cert, None))]:
+                case [str() as certificate, (str() | None) as key]:
+                    object.__setattr__(self, "cert", (certificate, key))
+                case _:
+                    raise TypeError(f"cert must be a path or a pair of paths, not {self.cert!r}")
+        if self.verify is not True or self.cert is not None:
             if self.ssl is not None:
                 raise ValueError("ssl is a whole TLS context: set verify and cert there, or leave ssl None")
             self.tls_context()  # reads the files, if these settings are new
@@ -228,8 +234,9 @@ class ConnectOptions:
 
     def tls_context(self) -> ssl_module.SSLContext:
         """The TLS context of these settings."""
-        assert not isinstance(self.cert, str)
-        return self.ssl or tls_context(self.verify, self.cert)
+        return self.ssl or tls_context(
+            cast("bool | str", self.verify), cast("tuple[str, str | None] | None", self.cert)
+        )
 
     def replace(self, changes: Mapping[str, Any]) -> ConnectOptions:
         """These options with some of them changed."""
@@ -239,6 +246,10 @@ class ConnectOptions:
         if unknown := changes.keys() - known:
             raise TypeError(f"unknown option {sorted(unknown)[0]!r}; there are: {', '.join(sorted(known))}")
         return dataclasses.replace(self, **changes)
+
+
+def _path(value: object) -> object:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def _header(pair: object) -> tuple[str, str]:

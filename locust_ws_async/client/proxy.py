@@ -43,9 +43,11 @@ def check_proxy(proxy: str) -> Proxy:
     if parsed.scheme == "https":
         # Engines take a connected socket, and TLS within TLS is none.
         raise ValueError("proxy: TLS to the proxy itself (https://) is not supported: use http:// or socks5h://")
+    if parsed.scheme == "http" and ":" in (parsed.username or ""):
+        raise ValueError("proxy: a user name cannot contain a colon (RFC 7617 section 2)")
     if parsed.scheme.startswith("socks") and importlib.util.find_spec("python_socks") is None:
         raise ImportError(
-            f'proxy = "{parsed.scheme}://..." needs the package python-socks: pip install "locust-ws-async[socks]"',
+            f'proxy = "{parsed.scheme}://..." needs the package python-socks: pip install python-socks',
             name="python_socks",
         )
     return parsed

@@ -16,7 +16,7 @@ def tls_context(verify: bool | str = True, cert: tuple[str, str | None] | None =
 
     Args:
         verify: True for the system's authorities, False to accept any certificate, or the path of a PEM file or folder
-            with the authorities to accept.
+            with the authorities to accept; OpenSSL finds those of a folder by names that ``openssl rehash`` gives.
         cert: the paths of the PEM files with the client's certificate and its private key; None as the second for one
             file with both.
 

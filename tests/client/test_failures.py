@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import subprocess
 import sys
 import time
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import trustme
@@ -27,7 +28,7 @@ from locust_ws_async.exceptions import (
     UnknownHost,
     WebSocketError,
 )
-from tests.support import SCALE, unused_port
+from tests.support import SCALE, unknown_host, unused_port
 
 from .helpers import Bench, eventually, frame, raw_server, run, tcp_server, until_eof
 
@@ -55,7 +56,20 @@ def test_connection_refused(bench: Bench) -> None:
 
 
 def test_unknown_host(bench: Bench) -> None:
-    connect_fails(bench, "ws://no-such-host.invalid/", UnknownHost, "unknown host")
+    connect_fails(bench, "ws://no-such-host.invalid/", *unknown_host())
+
+
+def test_a_resolver_that_gives_no_answer(bench: Bench) -> None:
+    async def busy(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    async def main() -> None:
+        asyncio.get_running_loop().getaddrinfo = busy  # type: ignore[method-assign] # no resolver here can be broken
+        with pytest.raises(ConnectError, match=r"^the resolver gave no answer$"):
+            await bench.client().connect("ws://server.invalid/")
+
+    run(main())
+    assert bench.failures() == {"WS CONNECT": "ConnectError('the resolver gave no answer')"}
 
 
 def test_a_host_name_that_cannot_be_one(bench: Bench) -> None:

@@ -254,12 +254,12 @@ def redirect_fails(bench: Bench, rule: Answer, path: str = "/", **options: Any) 
 
 
 def test_too_many_redirects(bench: Bench) -> None:
-    error = redirect_fails(bench, hops, "/4", max_redirects=3)
-    assert str(error) == "the server redirects the handshake more often than max_redirects"
+    error = redirect_fails(bench, hops, "/4", redirect_limit=3)
+    assert str(error) == "the server redirects the handshake more often than redirect_limit"
 
 
 def test_redirects_switched_off(bench: Bench) -> None:
-    error = redirect_fails(bench, hops, "/2", max_redirects=0)
+    error = redirect_fails(bench, hops, "/2", redirect_limit=0)
     assert isinstance(error, HandshakeRejected) and error.status_code == 302 + 1  # 303 of the table in hops()
 
 

@@ -523,8 +523,8 @@ def test_redirects(bench: OtherBench) -> None:
     async def main() -> None:
         async with bench.connect("/redirect?to=/redirect?to=/echo") as connection:
             await connection.ping()
-        with pytest.raises(HandshakeError, match="more often than max_redirects"):
-            await bench.connect("/redirect?to=/redirect?to=/echo", max_redirects=1)
+        with pytest.raises(HandshakeError, match="more often than redirect_limit"):
+            await bench.connect("/redirect?to=/redirect?to=/echo", redirect_limit=1)
 
     run(main())
 

@@ -37,14 +37,18 @@ from .helpers import Bench
         ({"cookies": {"a": 1}}, "cookies must be a mapping of str to str; found 'a': 1"),
         ({"cookies": {"a": "1; b=2"}}, "cookies: 'a' contains a semicolon or a line break"),
         ({"auth": "me:secret"}, "auth must be a pair of user name and password; for a token set bearer"),
+        ({"auth": ("a:b", "c")}, "auth: a user name cannot contain a colon, as 'a:b' does"),
+        ({"proxy": "http://a%3Ab:c@h:1"}, "proxy: a user name cannot contain a colon"),
+        ({"verify": 1.5}, "verify must be True, False, or a path of authorities, not 1.5"),
+        ({"cert": ("a", "b", "c")}, r"cert must be a path or a pair of paths, not \('a', 'b', 'c'\)"),
         ({"auth": ("a", "b"), "bearer": "c"}, "auth and bearer exclude each other"),
         ({"bearer": b"c"}, "bearer must be a str or None, not b'c'"),
         ({"bearer": "a\r\nb: c"}, "bearer contains a line break"),
         ({"origin": 1}, "origin must be a str or None, not 1"),
         ({"user_agent": "a\nb"}, "user_agent contains a line break"),
         ({"share_headers": "Authorization"}, r"share_headers must be a sequence of names: \['Authorization'\]"),
-        ({"max_redirects": -1}, "max_redirects must be 0 or more, not -1"),
-        ({"max_redirects": None}, "max_redirects must be 0 or more, not None"),
+        ({"redirect_limit": -1}, "redirect_limit must be 0 or more, not -1"),
+        ({"redirect_limit": None}, "redirect_limit must be 0 or more, not None"),
         ({"ssl": True}, "ssl must be an ssl.SSLContext or None, not True"),
         ({"open_timout": 1}, "unknown option 'open_timout'; there are: auth, bearer, cert"),
     ],
@@ -82,7 +86,7 @@ def test_an_engine_whose_library_is_missing() -> None:
         "WebSocketClient(base_url=None, report=print, engine='picows')\n"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-    assert 'needs the package picows: pip install "locust-ws-async[fast]"' in result.stderr.splitlines()[-1]
+    assert "needs the package picows: pip install picows" in result.stderr.splitlines()[-1]
 
 
 def test_the_default_engine_does_not_import_the_other() -> None:

@@ -141,10 +141,12 @@ def test_a_client_certificate(bench: Bench, authority: Authority, pair: bool) ->
     authority.ca.configure_trust(context)
     context.verify_mode = ssl.CERT_REQUIRED
     server = Server(context)
-    cert = (str(authority.chain_file), str(authority.key_file)) if pair else str(authority.client_file)
-    echoes(bench, server, verify=str(authority.file), cert=cert)
-    (certificate,) = server.certificates
-    assert ("email", "user@shop.example") in certificate["subjectAltName"]
+    cert = [authority.chain_file, authority.key_file] if pair else authority.client_file
+    echoes(bench, server, verify=authority.file, cert=cert)
+    text = (str(authority.chain_file), str(authority.key_file)) if pair else str(authority.client_file)
+    echoes(bench, server, verify=str(authority.file), cert=text)
+    for certificate in server.certificates:
+        assert ("email", "user@shop.example") in certificate["subjectAltName"]
 
 
 def test_settings_share_a_context(authority: Authority) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
-from tests.support import DemoServerProcess, unused_port
+from tests.support import DemoServerProcess, unknown_host, unused_port
 
 from .running import LocustProcess, LocustRun
 
@@ -101,9 +101,10 @@ def test_each_failure_is_a_row_with_a_stable_text(run: Run, tls_demo: DemoServer
     )
     assert result.code == 1
     assert result.complaints == ""
+    unknown = unknown_host()
     connect = {
         "Refused": "ConnectionRefused('connection refused')",
-        "UnknownHost": "UnknownHost('unknown host')",
+        "UnknownHost": f"{unknown[0].__name__}('{unknown[1]}')",
         "TLS": "TLSError('TLS certificate not accepted: ",
         "Unauthorized": "HandshakeRejected('the server answered the handshake with HTTP 401 Unauthorized')",
         "NotFound": "HandshakeRejected('the server answered the handshake with HTTP 404 Not Found')",

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 from .conftest import Server
 from .running import LocustRun
 
 Run = Callable[..., LocustRun]
+
+
+def test_no_setting_is_one_of_locusts_http_users() -> None:
+    """A base class would otherwise give the other's value, of another meaning, to one of the two clients."""
+    program = (
+        "import locust\n"
+        "from locust_ws_async import AsyncWebSocketUser\n"
+        "settings = AsyncWebSocketUser.__annotations__.keys() - locust.User.__annotations__.keys()\n"
+        "assert 'verify' in settings\n"
+        "http = dir(locust.HttpUser) + dir(locust.FastHttpUser)\n"
+        "print(settings & {name for name in http if not name.startswith('_')})"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout == "set()\n"
 
 
 def test_http_and_websocket_in_one_user(run: Run, server: Server) -> None:

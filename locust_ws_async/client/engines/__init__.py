@@ -27,7 +27,5 @@ def load_engine(name: str) -> Engine:
     except ModuleNotFoundError as exc:
         if exc.name != name:
             raise
-        raise ImportError(
-            f'engine = "{name}" needs the package {name}: pip install "locust-ws-async[fast]"', name=name
-        ) from exc
+        raise ImportError(f'engine = "{name}" needs the package {name}: pip install {name}', name=name) from exc
     return cast(Engine, module)  # a module with the functions of the protocol
