@@ -80,6 +80,7 @@ class DemoServer:
             select_subprotocol=first_subprotocol,
             open_timeout=MAX_HANDSHAKE,
             close_timeout=2,
+            ping_interval=None,  # /pings pings; no other path drops those that do not answer
             max_size=MAX_MESSAGE,
         )
 
@@ -145,9 +146,13 @@ class DemoServer:
             case ["", "whoami"] if self._user(request) is None:
                 return connection.respond(http.HTTPStatus.UNAUTHORIZED, "Log in at /login first.\n")
             case ["", "slow-handshake"]:
-                with contextlib.suppress(TimeoutError):
+                try:
                     async with asyncio.timeout(query.number("seconds", 30)):
                         await connection.wait_closed()
+                except TimeoutError:
+                    pass
+                except BadRequest as error:
+                    return connection.respond(http.HTTPStatus.BAD_REQUEST, f"{error}\n")
         route, _ = split_route(path)
         if route not in ROUTES:
             return connection.respond(http.HTTPStatus.NOT_FOUND, listing())
@@ -254,9 +259,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM; returns the exit code."""
     tls = None
+    if arguments.key and not arguments.cert:
+        print("locust-ws-async: --key needs --cert, the certificate that it belongs to", file=sys.stderr)
+        return 2
     if arguments.cert:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        tls.load_cert_chain(arguments.cert, arguments.key)
+        try:
+            tls.load_cert_chain(arguments.cert, arguments.key)
+        except OSError as error:  # ssl.SSLError among them
+            print(f"locust-ws-async: --cert and --key did not load: {error}", file=sys.stderr)
+            return 2
     raise_file_limit()
     try:
         asyncio.run(serve_until_signal(arguments.host, arguments.port, tls))
@@ -280,7 +292,9 @@ def raise_file_limit() -> None:
         import resource
 
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        # macOS names no limit, and accepts none above this one.
+        soft = 10_240 if sys.platform == "darwin" and hard == resource.RLIM_INFINITY else hard
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

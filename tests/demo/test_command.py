@@ -51,6 +51,17 @@ def test_the_exit_code_is_that_of_locust(tmp_path: Path) -> None:
     assert run("demo", "--run-time", "nonsense", cwd=tmp_path).returncode == 2
 
 
+def test_a_certificate_that_does_not_load(tmp_path: Path) -> None:
+    result = run("server", "--port", "0", "--key", "key.pem", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (
+        2,
+        "locust-ws-async: --key needs --cert, the certificate that it belongs to\n",
+    )
+    result = run("server", "--port", "0", "--cert", "none.pem", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stdout.startswith("locust-ws-async: --cert and --key did not load: ")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without telling it")
 @pytest.mark.parametrize("by", ["Ctrl-C", "SIGTERM"])
 def test_a_demo_that_is_ended_still_prints_the_table(tmp_path: Path, by: str) -> None:

@@ -245,6 +245,12 @@ class TestHandshake:
         assert visit(shared_server, "/slow-handshake?seconds=0.3", echoed) == "hi"
         assert time.perf_counter() - start >= 0.3
 
+    def test_slow_handshake_with_nonsense_is_refused(self, shared_server: DemoServerProcess) -> None:
+        with pytest.raises(InvalidStatus) as caught:
+            visit(shared_server, "/slow-handshake?seconds=soon", receive_json)
+        assert caught.value.response.status_code == 400
+        assert b"seconds=soon: must be a number" in caught.value.response.body
+
 
 class TestFaults:
     @pytest.mark.parametrize(
