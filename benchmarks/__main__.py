@@ -33,7 +33,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--scenario", default="", metavar="TEXT", help="only scenarios whose name contains this")
     parser.add_argument("--resume", action="store_true", help="keep what the CSV of this label has, measure the rest")
     parser.add_argument("--plan", action="store_true", help="say what would be measured and how long it takes, and end")
-    parser.add_argument("--label", help="how the result files' names begin (default: short, or full)")
+    parser.add_argument(
+        "--label", help="how the result files' names begin (default: short; full; part for some of --full)"
+    )
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results", metavar="DIR")
     arguments = parser.parse_args()
     if unknown := set(arguments.part) - set(FULL):
@@ -85,7 +87,10 @@ def main() -> None:
         for part, scenarios in (FULL if arguments.full else SHORT).items()
         if not arguments.part or part in arguments.part
     }
-    label = arguments.label or ("full" if arguments.full else "short")
+    some = arguments.part or arguments.users or arguments.scenario or arguments.only
+    # A part of the full run does not take the place of its results, unless it is to complete them.
+    whole = "full" if not some or arguments.resume else "part"
+    label = arguments.label or (whole if arguments.full else "short")
     csv = arguments.output / f"{label}.csv"
     competitors, missing = load_all(arguments.only or ([] if arguments.full else SHORT_COMPETITORS))
     for key, reason in missing.items():

@@ -1,4 +1,4 @@
-"""Puts the measured figures into README.md and docs/scaling.md.
+"""Puts the measured figures into README.md and into docs/.
 
     python -m benchmarks.documents              from results/full.csv (and results/distributed.md, if there)
     python -m benchmarks.documents --label short
@@ -15,11 +15,11 @@ import re
 from math import ceil
 from pathlib import Path
 
-from .measuring import ROOT
+from .measuring import ROOT, Measurement
 from .report import BASELINE, DEFAULT_ENGINE, FAST_ENGINE, REFERENCE, Results, Select, read_csv, table
 
 RESULTS = Path(__file__).parent / "results"
-DOCUMENTS = [ROOT / "README.md", ROOT / "docs" / "scaling.md"]
+DOCUMENTS = [ROOT / "README.md", ROOT / "docs" / "scaling.md", ROOT / "docs" / "engines.md"]
 CONNECTIONS_A_WORKER = 20_000
 
 
@@ -62,6 +62,16 @@ class Figures:
                 "user-mode instructions of an echo",
                 *(f"{instructions[key] / 1000:.0f} k" if key in instructions else "-" for key in keys),
             ],
+            *(
+                self.row(
+                    f"CPU to connect and close, `{scheme}`",
+                    "{:.1f} ms",
+                    f"connect {scheme}, 50 users",
+                    lambda m: m.cpu_us / 1000,
+                    keys,
+                )
+                for scheme in ("ws", "wss")
+            ),
             ["memory of an idle connected user", *(written("{:.0f} KiB", self.memory(key)) for key in keys)],
         ]
         rounds = max(m.round for m in self.results.found.values())
@@ -70,8 +80,28 @@ class Figures:
             f"What each costs, on one core ({self.machine}; {rounds} interleaved rounds; "
             f"[all figures](benchmarks/results/{self.label}.md), [how it is measured](benchmarks/README.md)):\n\n"
             f"{table(header, rows)}\n"
+            "(k6 reports one time for an echo, not two, and its memory is that of a VU with one connection.)\n\n"
             f"![CPU of an echo](benchmarks/results/{self.label}-cpu.png)\n"
         )
+
+    def engines(self) -> str:
+        """Engines: where they differ."""
+        keys = (DEFAULT_ENGINE, FAST_ENGINE, REFERENCE)
+        sizes = {"64 B": "64 bytes", "1 KiB": "1 KiB", "64 KiB": "64 KiB"}
+        rows = [
+            *(
+                self.row(f"echoes per second, {text}, 50 users", "{:,.0f}", f"echo {size}, 50 users", rate, keys)
+                for size, text in sizes.items()
+            ),
+            *(
+                [
+                    f"memory of an idle connected user, `{scheme}`",
+                    *(written("{:.0f} KiB", self.memory(key, kind)) for key in keys),
+                ]
+                for scheme, kind in (("ws", "idle,"), ("wss", "idle wss,"))
+            ),
+        ]
+        return table(["one core", "`websockets`", "`picows`", "blocking recipe"], rows)
 
     def worker(self) -> str:
         """Scaling: what one worker carries."""
@@ -137,6 +167,10 @@ class Figures:
     def master(self) -> str:
         """Scaling: what `benchmarks.distributed` wrote."""
         return (RESULTS / "distributed.md").read_text()
+
+
+def rate(m: Measurement) -> float:
+    return m.echoes
 
 
 def written(text: str, figure: float | None) -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import platform
+import subprocess
+import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +31,16 @@ def python() -> str:
     optimized = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "--enable-optimizations")
     built = "" if optimized else ", built without --enable-optimizations"
     return f"{platform.python_implementation()} {platform.python_version()}{built}"
+
+
+@functools.cache
+def commit(folder: Path) -> str:
+    """What is measured, if it is a checkout."""
+    git = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude", "*"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 class Cores:
@@ -67,4 +80,6 @@ def raise_file_limit() -> None:
     except ImportError:  # Windows, which has no such limit
         return
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    # macOS names no limit, and accepts none above this one.
+    soft = 10_240 if sys.platform == "darwin" and hard == resource.RLIM_INFINITY else hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -20,7 +20,7 @@ import trustme
 
 from .competitors import Competitor
 from .hosts import Percentiles
-from .machine import Cores, machine, python
+from .machine import Cores, commit, machine, python
 from .scenarios import Scenario
 from .server import Snapshot
 
@@ -62,6 +62,8 @@ class Measurement:
     failure: str = ""
     python: str = ""
     machine: str = ""
+    commit: str = ""
+    date: str = ""
 
     @property
     def done(self) -> float:
@@ -178,6 +180,8 @@ def measure(competitor: Competitor, scenario: Scenario, round_number: int, serve
         workload.users,
         python=python(),
         machine=machine(),
+        commit=commit(ROOT),
+        date=time.strftime("%Y-%m-%d"),
     )
     server.ask(f"hold {workload.users if workload.activity == 'echo' else 0}")
     with (scratch / "output").open("wb") as output, cores.only(cores.client):

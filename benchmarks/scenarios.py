@@ -46,7 +46,7 @@ COMPRESSING = ("ours_websockets", "asyncio_websockets", "uvloop_websockets")
 def echo(
     users: int, size: int = 64, seconds: float | None = None, only: tuple[str, ...] = (), compressed: bool = False
 ) -> Scenario:
-    """Windows grow with the users, as their cycles do: each has at least some for every user."""
+    """Windows grow with the users, as their cycles do."""
     workload = Workload(users=users, size=size, compressed=compressed)
     return Scenario(workload, seconds=seconds or {50: 2.0, 1000: 3.0, 5000: 5.0}[users], only=only)
 
