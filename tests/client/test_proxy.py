@@ -201,4 +201,4 @@ def test_socks_without_its_library() -> None:
         "ConnectOptions(proxy='socks5h://h')\n"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-    assert 'pip install "locust-ws-async[socks]"' in result.stderr.splitlines()[-1]
+    assert "pip install python-socks" in result.stderr.splitlines()[-1]
