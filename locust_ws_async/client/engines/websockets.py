@@ -255,6 +255,7 @@ class _Wire(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         # With TLS sizehint is what asyncio has of the stream. All of it has to fit in: once the server has ended the
         # connection, asyncio reads into one buffer, and throws the rest away.
+        self._detour = None  # one into which nothing was read
         rest = self._rest
         if rest is None:
             if sizehint <= _BUFFER_SIZE - _TLS_RECORD:
@@ -262,15 +263,13 @@ class _Wire(asyncio.BufferedProtocol):
         elif sizehint < 0 or sizehint <= len(rest) - _TLS_RECORD:
             return rest
         self._detour = memoryview(bytearray(sizehint + _TLS_RECORD))
+        self._short = 0  # what it is for is not in `_view`
         return self._detour
 
     def buffer_updated(self, nbytes: int) -> None:
         arrived = perf_counter()
-        if self._detour is not None:
-            self._end_detour(self._detour, nbytes, arrived)
-            return
         rest = self._rest
-        if rest is not None:
+        if rest is not None and self._detour is None:
             self._continue_large(rest, nbytes, arrived)
             return
         # The short cut for what an echo or a push is: one chunk, one frame. `_short` is 0 where another frame is under
@@ -296,27 +295,27 @@ class _Wire(asyncio.BufferedProtocol):
                 if head == _WHOLE_BINARY:
                     self._deliver(self._view[start:nbytes].tobytes(), size, arrived)
                     return
-        self._read(self._view[:nbytes].tobytes(), arrived)
-
-    def _end_detour(self, detour: memoryview, nbytes: int, arrived: float) -> None:
-        self._detour = None
-        data = detour[:nbytes].tobytes()
-        rest = self._rest
-        if rest is not None:
-            part = min(len(rest), nbytes)
-            rest[:part] = data[:part]
-            self._continue_large(rest, part, arrived)
-            data = data[part:]
-        if data:
-            self._read(data, arrived)
-
-    def _read(self, data: bytes, arrived: float) -> None:
+        data = self._view[:nbytes].tobytes() if self._detour is None else self._end_detour(nbytes, arrived)
+        # Here and not in a method: each level of calls that opens a connection is memory of every user.
         if self._scanning:
             self._scan(data, arrived)
         elif self._opened:
             self._parse(data, arrived)
         else:
             self._read_answer(data, arrived)
+
+    def _end_detour(self, nbytes: int, arrived: float) -> bytes:
+        # Gives what is not the rest of a frame that is under way.
+        assert self._detour is not None
+        data = self._detour[:nbytes].tobytes()
+        self._detour = None
+        rest = self._rest
+        if rest is None:
+            return data
+        part = min(len(rest), nbytes)
+        rest[:part] = data[:part]
+        self._continue_large(rest, part, arrived)
+        return data[part:]
 
     def _scan(self, data: bytes, arrived: float) -> None:
         if self._carry:
