@@ -44,6 +44,27 @@ class Figures:
     def row(self, title: str, text: str, scenario: str, select: Select, keys: tuple[str, ...]) -> list[str]:
         return [title, *(written(text, self.median(scenario, key, select)) for key in keys)]
 
+    def connects(self, keys: tuple[str, ...]) -> list[list[str]]:
+        return [
+            self.row(
+                f"CPU to connect and close, `{scheme}`",
+                "{:.1f} ms",
+                f"connect {scheme}, 50 users",
+                lambda m: m.cpu_us / 1000,
+                keys,
+            )
+            for scheme in ("ws", "wss")
+        ]
+
+    def memories(self, keys: tuple[str, ...]) -> list[list[str]]:
+        return [
+            [
+                f"memory of an idle connected user, `{scheme}`",
+                *(written("{:.0f} KiB", self.memory(key, kind)) for key in keys),
+            ]
+            for scheme, kind in (("ws", "idle,"), ("wss", "idle wss,"))
+        ]
+
     def compared(self) -> str:
         """README: what an echo and a connection cost, beside the blocking recipe and k6."""
         keys = (DEFAULT_ENGINE, FAST_ENGINE, REFERENCE, "k6")
@@ -62,16 +83,7 @@ class Figures:
                 "user-mode instructions of an echo",
                 *(f"{instructions[key] / 1000:.0f} k" if key in instructions else "-" for key in keys),
             ],
-            *(
-                self.row(
-                    f"CPU to connect and close, `{scheme}`",
-                    "{:.1f} ms",
-                    f"connect {scheme}, 50 users",
-                    lambda m: m.cpu_us / 1000,
-                    keys,
-                )
-                for scheme in ("ws", "wss")
-            ),
+            *self.connects(keys),
             ["memory of an idle connected user", *(written("{:.0f} KiB", self.memory(key)) for key in keys)],
         ]
         rounds = max(m.round for m in self.results.found.values())
@@ -93,13 +105,7 @@ class Figures:
                 self.row(f"echoes per second, {text}, 50 users", "{:,.0f}", f"echo {size}, 50 users", rate, keys)
                 for size, text in sizes.items()
             ),
-            *(
-                [
-                    f"memory of an idle connected user, `{scheme}`",
-                    *(written("{:.0f} KiB", self.memory(key, kind)) for key in keys),
-                ]
-                for scheme, kind in (("ws", "idle,"), ("wss", "idle wss,"))
-            ),
+            *self.memories(keys),
         ]
         return table(["one core", "`websockets`", "`picows`", "blocking recipe"], rows)
 
@@ -113,23 +119,8 @@ class Figures:
                 )
                 for n in (50, 1000, 5000)
             ),
-            *(
-                self.row(
-                    f"CPU to connect and close, `{scheme}`",
-                    "{:.1f} ms",
-                    f"connect {scheme}, 50 users",
-                    lambda m: m.cpu_us / 1000,
-                    keys,
-                )
-                for scheme in ("ws", "wss")
-            ),
-            *(
-                [
-                    f"memory of an idle connected user, `{scheme}`",
-                    *(written("{:.0f} KiB", self.memory(key, kind)) for key in keys),
-                ]
-                for scheme, kind in (("ws", "idle,"), ("wss", "idle wss,"))
-            ),
+            *self.connects(keys),
+            *self.memories(keys),
             self.row(
                 "CPU of 5,000 idle connected users",
                 "{:.1f} % of a core",

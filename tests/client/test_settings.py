@@ -134,6 +134,7 @@ def test_urls(base: str | None, path: str, url: str) -> None:
         ("", "/a", "needs a host"),
         ("example.com", "/a", "the host 'example.com' needs a scheme"),
         ("ftp://h", "/a", "cannot connect to ftp://: use ws://"),
+        (None, "ws://a%3Ab:c@h/", "the user name in the URL has a colon"),
         ("ws://h", "/a#b", "has a fragment"),
         ("ws://", "/a", "no host name in"),
         ("ws://h:99999", "/", "[Pp]ort"),
