@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextvars import Context
+from heapq import heappop
 from math import inf
 from sys import set_asyncgen_hooks
 from typing import Any, TypeVar, TypeVarTuple, Unpack
@@ -101,6 +102,7 @@ class GreenletEventLoop(SelectorEventLoop):
             raise RuntimeError("this event loop belongs to another thread: create it in the thread that runs it")
         set_asyncgen_hooks(None, None)  # perhaps those of a parked loop, which asyncio would put back at the end
         selector.greenlet = current
+        selector.next_deadline = self._next_deadline
         selector.attach()
         try:
             super().run_forever()
@@ -108,7 +110,7 @@ class GreenletEventLoop(SelectorEventLoop):
                 raise self._leaving.exc
         finally:
             selector.detach()
-            selector.greenlet = None
+            selector.greenlet = selector.next_deadline = None
             if self._leaving is not None:  # a stop or another exception came first
                 self._leaving.cancel()
                 self._leaving = None
@@ -203,6 +205,14 @@ class GreenletEventLoop(SelectorEventLoop):
         if writer is not None and (mask & WRITE or mask < 0) and not writer._cancelled:
             writer._run()
         return True
+
+    def _next_deadline(self) -> float:
+        """When the next timer is due. Cancelled ones before it are dropped, as asyncio itself does."""
+        scheduled = self._scheduled
+        while scheduled and scheduled[0]._cancelled:
+            heappop(scheduled)._scheduled = False
+            self._timer_cancelled_count -= 1
+        return scheduled[0]._when if scheduled else inf
 
     # Waking up
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         _must_cancel: bool
 
     class TimerHandle(asyncio.TimerHandle):
+        _scheduled: bool
         _when: float
 
     class SelectorEventLoop(asyncio.SelectorEventLoop):

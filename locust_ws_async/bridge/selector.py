@@ -13,9 +13,9 @@ This is the one place where asyncio's loop meets gevent's. The rules of this fil
    that must be cheap it asks the kernel about our few descriptors directly, and every `HUB_TURN`-th time in a row it
    lets the hub run instead, so that a loop that always has something to do cannot starve other greenlets.
 4. There is one timer watcher, and it stays armed: asyncio's next deadline seldom comes closer from one wait to the
-   next, and a timer that fires too early only costs one more look at the clock. It is armed also where there is no
-   deadline: gevent raises ``LoopExit`` when nothing is left that could wake a greenlet, and it does not know of other
-   threads.
+   next. When it goes off too early (most timeouts are cancelled) it is armed for the deadline that is next by then,
+   and the greenlet goes on waiting. It is armed also where there is no deadline: gevent raises ``LoopExit`` when
+   nothing is left that could wake a greenlet, and it does not know of other threads.
 
 The rejected alternative is ``gevent.selectors.GeventSelector``: its ``select(0)`` never polls, and each wait creates
 and closes a timer and an event object.
@@ -83,6 +83,8 @@ class HubSelector(Selector):
         self._timer: Any = None
         self.armed_for = 0.0
         """When the timer goes off, on the monotonic clock; 0.0 while it is not armed."""
+        self.next_deadline: Callable[[], float] | None = None
+        """Tells when a timeout of the loop that waits is next due, on the monotonic clock; while None, each is."""
         self._poll: Any = None
         self.polls_in_a_row = 0
         """How often ``select(0)`` was called since the last time that the hub ran."""
@@ -279,8 +281,15 @@ class HubSelector(Selector):
 
     def _on_timer(self) -> None:
         self.armed_for = 0.0
-        if self.parked is not None:
-            self.parked.switch(None)
+        if self.parked is None:
+            return
+        if self.next_deadline is not None:
+            now = monotonic()
+            deadline = min(self.next_deadline(), now + FOREVER)
+            if deadline > now:
+                self._arm(deadline, deadline - now)
+                return
+        self.parked.switch(None)
 
     def _on_wake(self) -> None:
         self._waking = False

@@ -18,6 +18,7 @@ import psutil
 import pytest
 from gevent.event import Event
 from gevent.monkey import get_original
+from greenlet import getcurrent, settrace
 
 from locust_ws_async.bridge import GreenletEventLoop, LoopHost
 from locust_ws_async.bridge.selector import HUB_TURN
@@ -579,6 +580,35 @@ def test_a_deadline_behind_a_cancelled_earlier_one_is_met(host: LoopHost) -> Non
 
     assert host.run(main()) == "met"
     assert host.run(asyncio.sleep(0.001, "again")) == "again"
+
+
+def test_timeouts_that_were_cancelled_wake_nobody(host: LoopHost) -> None:
+    """Thousands of users whose connects had a timeout each would all be woken for nothing when it is over."""
+    woken = 0
+
+    def trace(event: str, switched: tuple[Any, Any]) -> None:
+        nonlocal woken
+        woken += switched[1] is here
+
+    async def main() -> int:
+        loop = asyncio.get_running_loop()
+        connected, ended = loop.create_future(), loop.create_future()
+        timeouts = [loop.call_later(0.03 + 0.001 * n, print, "not cancelled") for n in range(20)]
+        gevent.spawn_later(0.001, connected.set_result, None)
+        await connected
+        for timeout in timeouts:
+            timeout.cancel()
+        gevent.spawn_later(0.1, ended.set_result, None)
+        before = woken
+        await ended
+        return woken - before
+
+    here = getcurrent()
+    previous = settrace(trace)
+    try:
+        assert host.run(main()) == 1
+    finally:
+        settrace(previous)
 
 
 def test_a_timer_that_goes_off_while_the_greenlet_blocks_is_not_forgotten(host: LoopHost) -> None:
