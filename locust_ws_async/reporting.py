@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+from gevent import get_hub
 from locust import User
 from locust.event import EventHook
 
@@ -21,18 +22,56 @@ def reporter(user: User) -> Callable[..., None]:
     The keyword arguments are those of Locust's own clients (locust/clients.py), and the ones that its listeners insist
     on (locust/runners.py:126, locust/debug.py:50). Exceptions of listeners that are meant for the user, ``StopUser``
     for instance, are raised to the caller (locust/event.py:48).
+
+    As long as nobody but Locust's statistics listens, a success is fired at the end of the hub's turn, and with the
+    arguments that the statistics look at: what comes through the hub, reports and other greenlets, finds it counted.
     """
     request = user.environment.events.request
     statistics = tuple(listener for listener in request._handlers if _is_statistics(listener))
     if type(user).context is User.context:  # most users have no context of their own
         return _shared_reporter(request, request.fire, statistics)
-    return _new_reporter(request, request.fire, statistics, user.context)
+    return _new_reporter(_waiting(request, request.fire, statistics), user.context)
 
 
-def _new_reporter(
-    request: EventHook, fire: Callable[..., None], statistics: tuple[Any, ...], context: Callable[[], object]
-) -> Callable[..., None]:
-    listeners, only_statistics = request._handlers, list(statistics)
+# One of each for all users: with thousands of them each object less that is a user's own is a miss of the cache less.
+
+
+@lru_cache(maxsize=1)
+def _shared_reporter(request: EventHook, fire: Callable[..., None], statistics: tuple[Any, ...]) -> Callable[..., None]:
+    return _new_reporter(_waiting(request, fire, statistics), dict)
+
+
+@lru_cache(maxsize=1)
+def _waiting(request: EventHook, fire: Callable[..., None], statistics: tuple[Any, ...]) -> _Waiting:
+    return _Waiting(request, fire, statistics)
+
+
+class _Waiting:
+    """Successes that only the statistics hear of, until the end of the hub's turn."""
+
+    def __init__(self, request: EventHook, fire: Callable[..., None], statistics: tuple[Any, ...]) -> None:
+        self.fire = fire
+        self.listeners: list[Any] = request._handlers
+        self.statistics = list(statistics)
+        self.arguments: list[Any] = []
+        """Of each event four, one behind the other."""
+
+    def fire_all(self) -> None:
+        # A listener that was added meanwhile did not listen yet when these happened, and must not block in the hub.
+        fire = self.fire if self.listeners == self.statistics else self._count
+        each = iter(self.arguments.copy())
+        self.arguments.clear()
+        for request_type, name, response_time, response_length in zip(each, each, each, each, strict=True):
+            fire(request_type=request_type, name=name, response_time=response_time, response_length=response_length)
+
+    def _count(self, **arguments: Any) -> None:
+        for listener in self.statistics:
+            listener(**arguments)
+
+
+def _new_reporter(waiting: _Waiting, context: Callable[[], object]) -> Callable[..., None]:
+    fire, fire_waiting, arguments = waiting.fire, waiting.fire_all, waiting.arguments
+    listeners, statistics = waiting.listeners, waiting.statistics
 
     def report(
         request_type: str,
@@ -45,10 +84,15 @@ def _new_reporter(
         response: object,
     ) -> None:
         # This runs for every message. Of a success Locust's statistics look at four of the nine arguments. While nobody
-        # else listens the others are left out: to hand them on would be an eighth of what a message costs.
-        if exception is None and listeners == only_statistics:
-            fire(request_type=request_type, name=name, response_time=response_time, response_length=response_length)
+        # else listens the others are left out: to hand them on would be an eighth of what a message costs. And the hub
+        # first serves all sockets that are ready; then the events of that turn are fired in a row, while the
+        # processor's caches hold the statistics, and not in between, where each user would drive them out.
+        if exception is None and listeners == statistics:
+            if not arguments:
+                get_hub().loop.run_callback(fire_waiting)
+            arguments.extend((request_type, name, response_time, response_length))
             return
+        fire_waiting()
         fire(
             request_type=request_type,
             name=name,
@@ -62,12 +106,6 @@ def _new_reporter(
         )
 
     return report
-
-
-@lru_cache(maxsize=1)
-def _shared_reporter(request: EventHook, fire: Callable[..., None], statistics: tuple[Any, ...]) -> Callable[..., None]:
-    # The same for all users: with thousands of them each object less that is a user's own is a miss of the cache less.
-    return _new_reporter(request, fire, statistics, dict)
 
 
 def _is_statistics(listener: Any) -> bool:

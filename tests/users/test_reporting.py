@@ -175,6 +175,7 @@ def test_events_are_whole_as_soon_as_anybody_but_the_statistics_listens(run: Run
             async def work(self):
                 async with self.ws.connect("/echo") as connection:
                     await connection.send("text")
+                    await asyncio.sleep(0.001)
                     events.request.add_listener(listen)
                     await connection.recv()
                     events.request.remove_listener(listen)
@@ -200,6 +201,49 @@ def test_events_are_whole_as_soon_as_anybody_but_the_statistics_listens(run: Run
         ["WS RECV", 9],  # a failure, which Locust also logs
         ["WS SESSION", 4],
     ]
+
+
+def test_a_listener_hears_nothing_of_what_was_before_it_and_the_statistics_all(
+    run: Run, server: Server, engine: str
+) -> None:
+    """Events wait for the end of the hub's turn while only the statistics listen; here there is none in between."""
+    result = run(
+        f"""
+        quit_when_done()
+
+        def listen(request_type, start_time, **_):
+            note("heard", request_type)
+
+        async def fail():
+            raise ValueError
+
+        class Counted(AsyncWebSocketUser):
+            engine = {engine!r}
+
+            @task
+            async def work(self):
+                statistics = self.environment.stats
+                async with self.ws.connect("/echo") as connection:
+                    await connection.send("before")
+                    await connection.send("before")
+                    events.request.add_listener(listen)
+                    await connection.send("heard")
+                    note("counted", statistics.num_requests, statistics.num_failures)
+                    events.request.remove_listener(listen)
+                    await connection.send("before a failure")
+                    try:
+                        await self.timed("failure", fail())
+                    except ValueError:
+                        pass
+                    note("counted", statistics.num_requests, statistics.num_failures)
+                raise StopUser
+        """,
+        "--exit-code-on-error",
+        "0",
+    )
+    assert (result.code, result.complaints) == (0, "")
+    assert result.notes == [["heard", "WS SEND"], ["counted", 4, 0], ["counted", 6, 1]]
+    assert result.counts == {"WS CONNECT /echo": 1, "WS SEND /echo": 4, "ASYNC failure": 0, "WS SESSION /echo": 1}
 
 
 def test_which_rows_are_reported_and_for_what_hosts(run: Run, server: Server) -> None:
