@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from time import perf_counter, time
 from typing import Any
 
 from gevent import get_hub
@@ -79,7 +80,7 @@ def _new_reporter(waiting: _Waiting, context: Callable[[], object]) -> Callable[
         response_time: float | None,
         response_length: int,
         exception: BaseException | None,
-        start_time: float,
+        started: float,
         url: str,
         response: object,
     ) -> None:
@@ -100,7 +101,7 @@ def _new_reporter(waiting: _Waiting, context: Callable[[], object]) -> Callable[
             response_length=response_length,
             exception=exception,
             context=context(),
-            start_time=start_time,
+            start_time=time() - (perf_counter() - started),
             url=url,
             response=response,
         )

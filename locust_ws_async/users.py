@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
-from time import perf_counter, time
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from gevent import GreenletExit
@@ -100,15 +100,15 @@ class AsyncUser(User):
         Its exception is reported as the failure and raised. Cancelling is not reported, nor are Locust's own exceptions
         (``StopUser``, ``RescheduleTask``...).
         """
-        start_time, start = time(), perf_counter()
+        started = perf_counter()
         try:
             result = await awaitable
         except _CONTROL_FLOW:
             raise
         except Exception as exc:
-            self._report(request_type, name, (perf_counter() - start) * 1000, 0, exc, start_time, "", None)
+            self._report(request_type, name, (perf_counter() - started) * 1000, 0, exc, started, "", None)
             raise
-        self._report(request_type, name, (perf_counter() - start) * 1000, 0, None, start_time, "", result)
+        self._report(request_type, name, (perf_counter() - started) * 1000, 0, None, started, "", result)
         return result
 
     def run(self) -> None:  # type: ignore[misc] # @final for type checkers only: Locust's PytestUser overrides it too

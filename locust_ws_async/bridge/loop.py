@@ -15,11 +15,12 @@ import errno
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Executor
 from contextvars import Context
 from heapq import heappop
 from math import inf
+from selectors import SelectorKey
 from sys import set_asyncgen_hooks
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
@@ -45,6 +46,8 @@ _MANY_CANCELLED_TIMERS = 100  # so many asyncio leaves in its heap (asyncio/base
 _LATE = 0.001  # seconds; a little of it passes between asyncio's look at the clock and the selector's
 
 _TLS_RECORD = 16 * 1024  # bytes; a record carries no more (RFC 8446 section 5.1)
+
+_DATA = SelectorKey._fields.index("data")
 
 _new_handle = Handle.__new__
 _switch = greenlet.switch
@@ -78,15 +81,18 @@ class GreenletEventLoop(SelectorEventLoop):
     def __init__(self, *, carried: tuple[type[BaseException], ...] = ()) -> None:
         hub: Hub = get_hub()
         isolate(hub)
+        # What every wait looks at comes first: attributes lie in memory in the order in which they are made. asyncio
+        # sets these two again, and goes on with _stopping, _ready and _scheduled.
+        self._selector: HubSelector = HubSelector(hub)  # None after close()
+        self._debug = False
+        # What run_forever() gives to sys.set_asyncgen_hooks(), and every return from the hub again.
+        self._finalizer: Any = self._asyncgen_finalizer_hook
+        super().__init__(self._selector)
         self._carried = carried
         self.ending = False
         """While true nothing is carried: another exception has ended the run, and this one is only cleaned up."""
         self.tasks: set[asyncio.Task[Any]] = set()
         """The loop's unfinished tasks. Kept here since ``asyncio.all_tasks()`` walks those of every loop."""
-        # What run_forever() gives to sys.set_asyncgen_hooks(), and every return from the hub again.
-        self._asyncgen_hooks = self._asyncgen_firstiter_hook, self._asyncgen_finalizer_hook
-        self._selector: HubSelector  # None after close()
-        super().__init__(HubSelector(hub))
 
     # Running
 
@@ -119,7 +125,7 @@ class GreenletEventLoop(SelectorEventLoop):
         """Close the loop; blocking calls that its executor still runs are killed."""
         executor = self._default_executor
         super().close()
-        self._asyncgen_hooks = (None, None)  # or only the garbage collector would free the loop
+        self._finalizer = None  # or only the garbage collector would free the loop
         if isinstance(executor, GreenletExecutor):
             executor.kill()
 
@@ -173,7 +179,7 @@ class GreenletEventLoop(SelectorEventLoop):
         selector, scheduled = self._selector, self._scheduled
         return (
             0.0 < selector.armed_for <= (scheduled[0]._when + _LATE if scheduled else inf)
-            and not (self._ready or selector.seen or self._stopping or self._debug)
+            and not (self._ready or selector.seen is not None or self._stopping or self._debug)
             and self._timer_cancelled_count <= _MANY_CANCELLED_TIMERS
         )
 
@@ -188,11 +194,11 @@ class GreenletEventLoop(SelectorEventLoop):
         finally:
             selector.parked = None
             set_running_loop(self)
-            set_asyncgen_hooks(*self._asyncgen_hooks)
+            set_asyncgen_hooks(_first_iteration, self._finalizer)
         if woken is None:
             return False
-        mask, fd = woken
-        reader, writer = selector.keys[fd].data
+        mask, key = woken
+        reader, writer = key[_DATA]
         # A negative mask: the watcher failed (libuv), and the reader and the writer shall meet the error.
         if reader is not None and (mask & READ or mask < 0) and not reader._cancelled:
             try:  # Handle._run() written out
@@ -397,6 +403,12 @@ class GreenletEventLoop(SelectorEventLoop):
                 if isinstance(exc, OSError) and exc.errno != errno.EINVAL:
                     raise
                 raise RuntimeError(f"signal {sig} cannot be caught here: {exc}") from exc
+
+
+def _first_iteration(generator: AsyncGenerator[Any, Any]) -> None:
+    # The running loop's hook. One function for all loops: an object less to look up at each wake-up.
+    loop: Any = asyncio.get_running_loop()
+    loop._asyncgen_firstiter_hook(generator)
 
 
 def _from_caller(created: S) -> S:

@@ -64,30 +64,30 @@ class HubSelector(Selector):
     """
 
     def __init__(self, hub: Hub) -> None:
-        super().__init__()
-        self.keys = self._fd_to_key
+        # What every wait looks at comes first: attributes lie in memory in the order in which they are made.
         self.hub = hub
+        self.greenlet: greenlet.greenlet | None = None
+        """The greenlet that runs the loop, if one does."""
+        self.parked: greenlet.greenlet | None = None
+        """The greenlet that waits in ``select()``."""
+        self.armed_for = 0.0
+        """When the timer goes off, on the monotonic clock; 0.0 while it is not armed."""
+        self.seen: dict[int, int] | None = None
+        """By descriptor, what was ready while the greenlet was busy elsewhere, if any; their watchers are stopped."""
+        self.polls_in_a_row = 0
+        """How often ``select(0)`` was called since the last time that the hub ran."""
+        super().__init__()
         self._hub_loop = hub.loop
         self._thread_id = _get_ident()
         self._watchers: dict[int, Any] = {}
-        self.parked: greenlet.greenlet | None = None
-        """The greenlet that waits in ``select()``."""
-        self.seen: dict[int, int] = {}
-        """Readiness that was seen while the greenlet was busy elsewhere, by descriptor; those watchers are stopped."""
-        self.greenlet: greenlet.greenlet | None = None
-        """The greenlet that runs the loop, if one does."""
-        self._io_callback: Callable[[int, int], Any] = self._remember
+        self._io_callback: Callable[[int, SelectorKey], Any] = self._remember
         self._waking = False
         self._doorbell: Any = hub.loop.async_(ref=False)
         self._doorbell.start(self._on_wake)
         self._timer: Any = None
-        self.armed_for = 0.0
-        """When the timer goes off, on the monotonic clock; 0.0 while it is not armed."""
         self.next_deadline: Callable[[], float] | None = None
         """Tells when a timeout of the loop that waits is next due, on the monotonic clock; while None, each is."""
         self._poll: Any = None
-        self.polls_in_a_row = 0
-        """How often ``select(0)`` was called since the last time that the hub ran."""
 
     # Registration
 
@@ -96,7 +96,7 @@ class HubSelector(Selector):
         mask = (READ if events & EVENT_READ else 0) | (WRITE if events & EVENT_WRITE else 0)
         try:
             watcher = self._hub_loop.io(key.fd, mask)
-            watcher.start(self._io_callback, key.fd, pass_events=True)
+            watcher.start(self._io_callback, key, pass_events=True)
         except BaseException as exc:
             super().unregister(fileobj)
             if isinstance(exc, OSError):
@@ -112,10 +112,16 @@ class HubSelector(Selector):
         watcher = self._watchers.pop(key.fd)
         watcher.stop()
         watcher.close()
-        self.seen.pop(key.fd, None)
+        if self.seen is not None:
+            self.seen.pop(key.fd, None)
+            self.seen = self.seen or None
         if self._poll is not None:
             self._poll.unregister(key.fd)
         return key
+
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
+        self.unregister(fileobj)  # always, since the watcher holds the key
+        return self.register(fileobj, events, data)
 
     def close(self) -> None:
         for watcher in [*self._watchers.values(), self._timer, self._doorbell]:
@@ -123,7 +129,7 @@ class HubSelector(Selector):
                 watcher.stop()
                 watcher.close()
         self._watchers.clear()
-        self.seen.clear()
+        self.seen = None
         self._timer = self._doorbell = self._poll = None
         super().close()
 
@@ -138,7 +144,7 @@ class HubSelector(Selector):
         """Only remember what is ready: the greenlet leaves for the hub for reasons of its own, or not for the hub."""
         self._set_io_callback(self._remember)
 
-    def _set_io_callback(self, callback: Callable[[int, int], Any]) -> None:
+    def _set_io_callback(self, callback: Callable[[int, SelectorKey], Any]) -> None:
         self._io_callback = callback
         for watcher in self._watchers.values():
             watcher.callback = callback
@@ -163,16 +169,16 @@ class HubSelector(Selector):
             return self._ask_kernel()
         return self._let_hub_run()
 
-    def park(self) -> tuple[int, int] | None:
+    def park(self) -> tuple[int, SelectorKey] | None:
         """Park the current greenlet until a descriptor is ready, the timer goes off or :meth:`wake` is called.
 
-        The hot path of ``select()``, for when nothing is in `seen`. Returns a mask of `READ` and `WRITE` and the ready
-        descriptor, or None.
+        The hot path of ``select()``, for when nothing is in `seen`. Returns a mask of `READ` and `WRITE` and the key
+        of the ready descriptor, or None.
         """
         self.polls_in_a_row = 0
         self.parked = greenlet.getcurrent()
         try:
-            woken: tuple[int, int] | None = park(self.hub)
+            woken: tuple[int, SelectorKey] | None = park(self.hub)
         finally:
             self.parked = None
         return woken
@@ -257,27 +263,29 @@ class HubSelector(Selector):
 
     def _take_seen(self) -> list[tuple[SelectorKey, int]]:
         ready = []
-        for fd, mask in self.seen.items():
-            self._watchers[fd].start(self._io_callback, fd, pass_events=True)
-            ready += self._ready((mask, fd))
-        self.seen.clear()
+        for fd, mask in (self.seen or {}).items():
+            key = self._fd_to_key[fd]
+            self._watchers[fd].start(self._io_callback, key, pass_events=True)
+            ready += self._ready((mask, key))
+        self.seen = None
         return ready
 
-    def _ready(self, woken: tuple[int, int] | None) -> list[tuple[SelectorKey, int]]:
+    def _ready(self, woken: tuple[int, SelectorKey] | None) -> list[tuple[SelectorKey, int]]:
         if woken is None:
             return []
-        mask, fd = woken
+        mask, key = woken
         if mask < 0:  # the watcher failed (libuv): let the reader and the writer meet the error
             mask = READ | WRITE
-        key = self._fd_to_key[fd]
         events = (EVENT_READ if mask & READ else 0) | (EVENT_WRITE if mask & WRITE else 0)
         return [(key, events & key.events)] if events & key.events else []
 
     # Callbacks in the hub
 
-    def _remember(self, mask: int, fd: int) -> None:
-        self.seen[fd] = self.seen.get(fd, 0) | mask
-        self._watchers[fd].stop()
+    def _remember(self, mask: int, key: SelectorKey) -> None:
+        if self.seen is None:
+            self.seen = {}
+        self.seen[key.fd] = self.seen.get(key.fd, 0) | mask
+        self._watchers[key.fd].stop()
 
     def _on_timer(self) -> None:
         self.armed_for = 0.0

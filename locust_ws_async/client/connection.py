@@ -171,9 +171,7 @@ class WebSocketConnection(Link):
             await self._drain(started)
         report = self._report_send
         if report is not None:
-            report(
-                SEND, self.name, (perf_counter() - started) * 1000.0, size, None, started + self._epoch, self.url, None
-            )
+            report(SEND, self.name, (perf_counter() - started) * 1000.0, size, None, started, self.url, None)
         self._sends_at_a_stretch += 1
         if self._sends_at_a_stretch >= _SENDS_AT_A_STRETCH:
             self._sends_at_a_stretch = 0
@@ -272,7 +270,7 @@ class WebSocketConnection(Link):
             self.queue_wait = 0.0
         report = self._report_recv
         if report is not None:
-            report(RECV, self.name, waited * 1000.0, size, None, called + self._epoch, self.url, message)
+            report(RECV, self.name, waited * 1000.0, size, None, called, self.url, message)
         if decode is None:
             return message
         if decode:

@@ -7,7 +7,6 @@ The life of a connection: opened, lost, made again, closed; and its reports.
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -83,7 +82,6 @@ class Link:
         "_dispatch",
         "_drainers",
         "_ending",
-        "_epoch",
         "_established",
         "_id",
         "_loop",
@@ -126,8 +124,6 @@ class Link:
         self._create_future = self._loop.create_future
         self._report_send = client.report if SEND in client.reported else None
         self._report_recv = client.report if RECV in client.reported else None
-        # perf_counter times the operations; this makes an epoch time of one of its values.
-        self._epoch = time.time() - perf_counter()
         self._id: uuid.UUID | None = None
 
         self._phase = Phase.CONNECTING
@@ -545,7 +541,7 @@ class Link:
         client = self.client
         if request_type in client.reported:
             milliseconds = None if duration is None else duration * 1000.0
-            client.report(request_type, name, milliseconds, size, error, started + self._epoch, self.url, response)
+            client.report(request_type, name, milliseconds, size, error, started, self.url, response)
 
     def report_unawaited(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import lru_cache
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 __all__ = ["join_url", "row_name"]
@@ -16,6 +17,7 @@ _NO_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _WEBSOCKET_SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 
 
+@lru_cache(maxsize=256)  # also lest each of many connections keeps a text of its own
 def join_url(base_url: str | None, path_or_url: str) -> str:
     """
     The ``ws://`` or ``wss://`` URL to connect to.

@@ -30,7 +30,7 @@ class Report(Protocol):
         response_time: milliseconds, or None where no time is meant.
         response_length: bytes of payload; text is counted in UTF-8.
         exception: None for a success.
-        start_time: seconds since the epoch.
+        started: when the operation began, by :func:`time.perf_counter`.
         url: the connection's full URL.
         response: the handshake's answer (WS CONNECT), the message (WS RECV, WS REQUEST), the end as a :class:`Session`
             (WS SESSION), or None.
@@ -43,7 +43,7 @@ class Report(Protocol):
         response_time: float | None,
         response_length: int,
         exception: BaseException | None,
-        start_time: float,
+        started: float,
         url: str,
         response: object,
         /,

@@ -183,7 +183,6 @@ class _Wire(picows.WSListener):
 
     def __init__(self, options: ConnectOptions, sink: Sink, subprotocol: str | None, log: _Log) -> None:
         self._sink = sink
-        self._deliver = sink.message_received
         self._fragments: Fragments | None = None
         self._max_size = options.max_size
         # picows fails the connection for a longer frame, and delivers it all the same if more follows.
@@ -233,10 +232,10 @@ class _Wire(picows.WSListener):
                 and not (frame.rsv1 or frame.rsv2 or frame.rsv3)
             ):
                 if kind is _TEXT:
-                    self._deliver(frame.get_payload_as_utf8_text(), size, arrived)
+                    self._sink.message_received(frame.get_payload_as_utf8_text(), size, arrived)
                     return
                 if kind is _BINARY:
-                    self._deliver(frame.get_payload_as_bytes(), size, arrived)
+                    self._sink.message_received(frame.get_payload_as_bytes(), size, arrived)
                     return
             self._other_frame(kind, frame, arrived)
         except UnicodeDecodeError as exc:
@@ -269,7 +268,7 @@ class _Wire(picows.WSListener):
                 self._fragments = None
                 self._short = self._limit
             if message is not None:
-                self._deliver(message[0], message[1], arrived)
+                self._sink.message_received(message[0], message[1], arrived)
         else:
             self._close_received(frame.get_payload_as_bytes())
 

@@ -126,7 +126,6 @@ class _Wire(asyncio.BufferedProtocol):
         "_carry",
         "_closing",
         "_compressed",
-        "_deliver",
         "_detour",
         "_failed",
         "_fragments",
@@ -159,7 +158,6 @@ class _Wire(asyncio.BufferedProtocol):
     def __init__(self, target: Target, options: ConnectOptions, sink: Sink) -> None:
         self._target = target
         self._sink = sink
-        self._deliver = sink.message_received
         self._view = _shared_buffer()
         self._buffer = cast(bytearray, self._view.obj)
         self._parser = ClientProtocol(
@@ -290,10 +288,10 @@ class _Wire(asyncio.BufferedProtocol):
                     except UnicodeDecodeError as exc:
                         self.fail(not_utf8(exc).close)
                         return
-                    self._deliver(message, size, arrived)
+                    self._sink.message_received(message, size, arrived)
                     return
                 if head == _WHOLE_BINARY:
-                    self._deliver(self._view[start:nbytes].tobytes(), size, arrived)
+                    self._sink.message_received(self._view[start:nbytes].tobytes(), size, arrived)
                     return
         data = self._view[:nbytes].tobytes() if self._detour is None else self._end_detour(nbytes, arrived)
         # Here and not in a method: each level of calls that opens a connection is memory of every user.
@@ -354,7 +352,8 @@ class _Wire(asyncio.BufferedProtocol):
                     if stop <= end:
                         position = stop
                         payload = data[start:stop]
-                        self._deliver(decode_text(payload) if head == _WHOLE_TEXT else payload, size, arrived)
+                        message = decode_text(payload) if head == _WHOLE_TEXT else payload
+                        self._sink.message_received(message, size, arrived)
                         continue
                     if size <= _LARGEST:
                         self._begin_large(head, size, data[start:])
@@ -388,7 +387,7 @@ class _Wire(asyncio.BufferedProtocol):
         except InvalidFrame as exc:
             self.fail(exc.close)
         else:
-            self._deliver(message, len(large), arrived)
+            self._sink.message_received(message, len(large), arrived)
 
     def _parse(self, data: bytes, arrived: float) -> None:
         parser = self._parser
@@ -405,7 +404,7 @@ class _Wire(asyncio.BufferedProtocol):
                     self.fail(exc.close)
                     return
                 if message is not None:
-                    self._deliver(message[0], message[1], arrived)
+                    self._sink.message_received(message[0], message[1], arrived)
                     if self._failed:
                         return
             elif opcode == PING:
