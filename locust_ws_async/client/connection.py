@@ -159,7 +159,9 @@ class WebSocketConnection(Link):
         if self._phase is not _OPEN:
             started = await self._ready_for(SEND, started)
         size = len(payload)
-        self._write(opcode, payload)
+        # Not called as a method: the interpreter is quick with slots and with methods, and slow with a slot so called.
+        write = self._write
+        write(opcode, payload)
         stats = self.stats
         if opcode == TEXT:
             stats.texts_sent += 1
@@ -247,7 +249,8 @@ class WebSocketConnection(Link):
             has_waited = True
             self._sends_at_a_stretch = 0
             self._waiter = HERE
-            if self.wait_here() or self._waiter is None:  # something was read, or whoever wakes us has done so
+            wait_here = self.wait_here
+            if wait_here() or self._waiter is None:  # something was read, or whoever wakes us has done so
                 self._waiter = None
                 continue
             waiter = self._waiter = self._create_future()

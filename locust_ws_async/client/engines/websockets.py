@@ -477,7 +477,8 @@ class _Wire(asyncio.BufferedProtocol):
         else:
             header = _HEADER_64(0x80 | opcode, 0x80 | 127, size)
         mask = _random_bits(32).to_bytes(4, "little")
-        self._write(header + mask + apply_mask(payload, mask))
+        write = self._write  # not as a method: see WebSocketConnection.send
+        write(header + mask + apply_mask(payload, mask))
 
     def send_ping(self, payload: bytes, /) -> None:
         if self._parser.state is State.CLOSED:
