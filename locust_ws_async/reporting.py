@@ -93,7 +93,8 @@ def _new_reporter(waiting: _Waiting, context: Callable[[], object]) -> Callable[
                 get_hub().loop.run_callback(fire_waiting)
             arguments.extend((request_type, name, response_time, response_length))
             return
-        fire_waiting()
+        if arguments:
+            fire_waiting()
         fire(
             request_type=request_type,
             name=name,

@@ -32,7 +32,15 @@ from greenlet import getcurrent, greenlet
 from . import private
 from .executor import GreenletExecutor
 from .isolation import isolate
-from .private import Handle, SelectorEventLoop, current_task, enter_task, leave_task, set_running_loop
+from .private import (
+    Handle,
+    SelectorEventLoop,
+    current_task,
+    enter_task,
+    get_running_loop,
+    leave_task,
+    set_running_loop,
+)
 from .selector import READ, WRITE, HubSelector
 
 __all__ = ["GreenletEventLoop"]
@@ -406,9 +414,11 @@ class GreenletEventLoop(SelectorEventLoop):
 
 
 def _first_iteration(generator: AsyncGenerator[Any, Any]) -> None:
-    # The running loop's hook. One function for all loops: an object less to look up at each wake-up.
-    loop: Any = asyncio.get_running_loop()
-    loop._asyncgen_firstiter_hook(generator)
+    # The running loop's hook. One function for all loops: an object less to look up at each wake-up. No loop runs where
+    # another greenlet goes through a generator by hand, while ours wait.
+    loop: Any = get_running_loop()
+    if loop is not None:
+        loop._asyncgen_firstiter_hook(generator)
 
 
 def _from_caller(created: S) -> S:

@@ -457,6 +457,36 @@ def test_asynchronous_generators_end_in_the_loop_that_began_them() -> None:
     assert sys.get_asyncgen_hooks() == (None, None)
 
 
+def test_a_generator_may_be_driven_by_hand_while_loops_wait() -> None:
+    """A greenlet without a loop does so, while a loop waits that descriptors have woken before."""
+    here, there = socketpair()
+
+    async def numbers() -> AsyncIterator[int]:
+        yield 1
+
+    async def main() -> None:
+        reader, writer = await asyncio.open_connection(sock=here)
+        for _ in range(4):
+            assert await reader.readexactly(1) == b"x"
+        writer.close()
+
+    def user() -> None:
+        with hosting() as host:
+            host.run(main())
+
+    waiting = spawn(user)
+    gevent.sleep(0.001)
+    for _ in range(3):
+        there.send(b"x")
+        gevent.sleep(0.001)
+    with pytest.raises(StopIteration) as stopped:
+        anext(numbers()).send(None)  # type: ignore[attr-defined]  # what await does
+    assert stopped.value.value == 1
+    there.send(b"x")
+    result(waiting)
+    there.close()
+
+
 def test_a_loop_that_a_descriptor_wakes_gets_its_hooks_back() -> None:
     """Though other loops have begun and ended meanwhile."""
     here, there = socketpair()
