@@ -116,7 +116,7 @@ class GreenletEventLoop(SelectorEventLoop):
             raise RuntimeError("this event loop belongs to another thread: create it in the thread that runs it")
         set_asyncgen_hooks(None, None)  # perhaps those of a parked loop, which asyncio would put back at the end
         selector.greenlet = current
-        selector.next_deadline = self._next_deadline
+        selector.time_left = self._time_left
         selector.attach()
         try:
             super().run_forever()
@@ -124,7 +124,7 @@ class GreenletEventLoop(SelectorEventLoop):
                 raise self._leaving.exc
         finally:
             selector.detach()
-            selector.greenlet = selector.next_deadline = None
+            selector.greenlet = selector.time_left = None
             if self._leaving is not None:  # a stop or another exception came first
                 self._leaving.cancel()
                 self._leaving = None
@@ -220,13 +220,13 @@ class GreenletEventLoop(SelectorEventLoop):
             writer._run()
         return True
 
-    def _next_deadline(self) -> float:
-        """When the next timer is due. Cancelled ones before it are dropped, as asyncio itself does."""
+    def _time_left(self) -> float:
+        """Seconds until the next timer is due. Cancelled ones before it are dropped, as asyncio itself does."""
         scheduled = self._scheduled
         while scheduled and scheduled[0]._cancelled:
             heappop(scheduled)._scheduled = False
             self._timer_cancelled_count -= 1
-        return scheduled[0]._when if scheduled else inf
+        return scheduled[0]._when - self.time() if scheduled else inf
 
     # Waking up
 

@@ -85,8 +85,8 @@ class HubSelector(Selector):
         self._doorbell: Any = hub.loop.async_(ref=False)
         self._doorbell.start(self._on_wake)
         self._timer: Any = None
-        self.next_deadline: Callable[[], float] | None = None
-        """Tells when a timeout of the loop that waits is next due, on the monotonic clock; while None, each is."""
+        self.time_left: Callable[[], float] | None = None
+        """Gives the seconds until the loop that waits has a timer to run; without it the timer ends each wait."""
         self._poll: Any = None
 
     # Registration
@@ -291,13 +291,11 @@ class HubSelector(Selector):
         self.armed_for = 0.0
         if self.parked is None:
             return
-        if self.next_deadline is not None:
-            now = monotonic()
-            deadline = min(self.next_deadline(), now + FOREVER)
-            if deadline > now:
-                self._arm(deadline, deadline - now)
-                return
-        self.parked.switch(None)
+        seconds = 0.0 if self.time_left is None else min(self.time_left(), FOREVER)
+        if seconds > 0.0:
+            self._arm(monotonic() + seconds, seconds)
+        else:
+            self.parked.switch(None)
 
     def _on_wake(self) -> None:
         self._waking = False
