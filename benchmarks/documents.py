@@ -86,10 +86,9 @@ class Figures:
             *self.connects(keys),
             ["memory of an idle connected user", *(written("{:.0f} KiB", self.memory(key)) for key in keys)],
         ]
-        rounds = max(m.round for m in self.results.found.values())
         header = ["64-byte echo, each send and receive reported", "default engine", "`picows`", "blocking recipe", "k6"]
         return (
-            f"What each costs, on one core ({self.machine}; {rounds} interleaved rounds; "
+            f"What each costs, on one core ({self.machine}; {self.results.rounds()} interleaved rounds; "
             f"[all figures](benchmarks/results/{self.label}.md), [how it is measured](benchmarks/README.md)):\n\n"
             f"{table(header, rows)}\n"
             "(k6 reports one time for an echo, not two, and its memory is that of a VU with one connection.)\n\n"

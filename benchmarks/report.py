@@ -61,6 +61,11 @@ class Results:
     def spread(self, scenario: str, competitor: str, select: Select) -> Spread | None:
         return Spread.of(select(m) for m in self.of(scenario, competitor))
 
+    def rounds(self, scenario: str | None = None) -> str:
+        """How many each competitor has: a number, or from the fewest to the most."""
+        of_each = Counter((s, c) for s, c, _ in self.found if scenario in (None, s)).values()
+        return f"{min(of_each)}" if len(set(of_each)) == 1 else f"{min(of_each)} to {max(of_each)}"
+
     def ratio(self, over: tuple[str, str], under: tuple[str, str], select: Select) -> Spread | None:
         """Of two (scenario, competitor), paired within each round: what blurs a round blurs both."""
         pairs = [(m, self.found.get((*under, m.round))) for m in self.of(*over)]
@@ -137,8 +142,7 @@ def markdown(measurements: list[Measurement], missing: dict[str, str], condition
             f"could have done more: {', '.join(bound)}.\n"
         )
     for name in measured_scenarios(results):
-        rounds = len({m.round for m in results.found.values() if m.scenario == name})
-        parts.append(f"## {name[0].upper()}{name[1:]} ({rounds} round{'s' * (rounds > 1)})\n")
+        parts.append(f"## {name[0].upper()}{name[1:]} (rounds: {results.rounds(name)})\n")
         parts.append(table_of(name, results))
     parts.append("## User-mode instructions of an echo\n")
     parts.append(instructions_table(results))
