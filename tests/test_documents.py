@@ -16,12 +16,11 @@ from tests.support import demo_server_process, run_until
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+DOCUMENTS = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *(ROOT / "docs").glob("*.md")]
 DEMO_SERVER = (ROOT / "docs" / "demo-server.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    "document", [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *(ROOT / "docs").glob("*.md")], ids=str
-)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
 def test_links_lead_somewhere(document: Path) -> None:
     targets = re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text(encoding="utf-8"))
     assert [target for target in targets if not (document.parent / target).exists()] == []
@@ -40,6 +39,14 @@ def test_the_reference_has_every_row(row: str) -> None:
 @pytest.mark.parametrize("error", exceptions.__all__)
 def test_the_reference_has_every_error(error: str) -> None:
     assert re.search(rf"\b{error}\b", REFERENCE)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_every_measured_row_has_a_figure(document: Path) -> None:
+    """A dash is what a run did not measure: in all of a row, and results have been lost."""
+    for block in re.findall(r"<!-- measured: .*?<!-- end -->", document.read_text(encoding="utf-8"), re.DOTALL):
+        for row in re.findall(r"^\| (?!---).*\|$", block, re.MULTILINE):
+            assert set(row.strip("| ").split(" | ")[1:]) != {"-"}, row
 
 
 def test_the_demo_server_has_every_path_that_its_page_names(tmp_path: Path) -> None:
