@@ -582,6 +582,30 @@ def test_a_deadline_behind_a_cancelled_earlier_one_is_met(host: LoopHost) -> Non
     assert host.run(asyncio.sleep(0.001, "again")) == "again"
 
 
+def test_a_reader_that_takes_the_place_of_another_is_called(host: LoopHost, pair: Any) -> None:
+    """Its descriptor is watched for the same as before, and by a wait that goes straight to the reader."""
+    here, there = pair
+
+    async def main() -> list[str]:
+        loop = asyncio.get_running_loop()
+        called: list[str] = []
+        for name in ("first", "second", "third"):
+            read = loop.create_future()
+
+            def reader(name: str = name, read: asyncio.Future[None] = read) -> None:
+                here.recv(1)
+                called.append(name)
+                read.set_result(None)
+
+            loop.add_reader(here, reader)
+            gevent.spawn_later(0.001, there.send, b"x")
+            await asyncio.wait_for(read, 20)
+        loop.remove_reader(here)
+        return called
+
+    assert host.run(main()) == ["first", "second", "third"]
+
+
 def test_timeouts_that_were_cancelled_wake_nobody(host: LoopHost) -> None:
     """Thousands of users whose connects had a timeout each would all be woken for nothing when it is over."""
     woken = 0
