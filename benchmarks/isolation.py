@@ -2,9 +2,9 @@
 
     python -m benchmarks.isolation
 
-A task that waits in place (``GreenletEventLoop.wait_here()``) leaves no running loop and no current task behind, and
-puts them and the hooks for asynchronous generators back afterwards. That is timed beside a whole wait and wake-up of
-the same loop. What makes blocking calls safe wraps ``hub.switch()``, which a loop that waits does not call.
+A task that waits in place (``GreenletEventLoop.wait_for_io_inline()``) leaves no running loop and no current task
+behind, and puts them and the hooks for asynchronous generators back afterwards. That is timed beside a whole wait and
+wake-up of the same loop. What makes blocking calls safe wraps ``hub.switch()``, which a loop that waits does not call.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 from time import perf_counter
 
 from locust_ws_async.bridge import GreenletEventLoop, LoopHost
-from locust_ws_async.bridge.private import enter_task, leave_task, set_running_loop
+from locust_ws_async.bridge.cpython import enter_task, leave_task, set_running_loop
 
 ROUNDS, MESSAGES = 7, 20_000
 
@@ -53,7 +53,7 @@ async def messages(ours: socket.socket, theirs: socket.socket) -> float:
         ours.send(b"x")
         unread += 1
         while unread:
-            if loop.wait_here():
+            if loop.wait_for_io_inline():
                 in_place += 1
             else:
                 waiter = loop.create_future()

@@ -5,8 +5,8 @@ client reports what it does as Locust requests. The layers, of which each import
 
     users       AsyncUser, AsyncWebSocketUser: what a locustfile inherits from
     tasksets    async def in Locust's task sets
-    reporting   one operation -> one request event
-    sharing     the cookies and headers of the user's HTTP client
+    request_events  one operation -> one request event
+    http_session    the cookies and headers of the user's HTTP client
     ----------------------------------------------------------------------------------------
     client      a WebSocket client made for measuring      knows asyncio, not locust, not gevent
     bridge      an asyncio loop hosted by a greenlet       knows asyncio and gevent, not locust

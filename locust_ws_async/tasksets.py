@@ -114,9 +114,9 @@ def _execute(taskset: TaskSet, execute_task: Callable[[Any], None], task: Any) -
     if getattr(task, "__self__", None) is taskset:
         task = task.__func__  # Markov chains look their tasks up on the instance (locust/user/markov_taskset.py:320)
     try:
-        execute_task(_synchronous(task))
+        execute_task(_as_plain_function(task))
     except Exception as exc:
-        if not consists_of(exc, WebSocketError):
+        if not contains_only(exc, WebSocketError):
             raise
         # The client has made a failed row of it. Locust would also print the traceback, for each failure again.
         environment = taskset.user.environment
@@ -127,7 +127,7 @@ def _execute(taskset: TaskSet, execute_task: Callable[[Any], None], task: Any) -
 
 
 @functools.lru_cache(maxsize=256)
-def _synchronous(task: Any) -> Callable[[Any], None]:
+def _as_plain_function(task: Any) -> Callable[[Any], None]:
     """*task*, a function or a nested task set, as a plain function; named and marked as the task is."""
     if inspect.isclass(task):
         nested: Any = task
@@ -151,10 +151,10 @@ def _host(owner: Any) -> LoopHost:
     return host
 
 
-def consists_of(exc: BaseException, kind: type[Exception]) -> bool:
+def contains_only(exc: BaseException, kind: type[Exception]) -> bool:
     """Whether *exc* is a *kind*, or the group of an ``asyncio.TaskGroup`` that holds nothing else."""
     if isinstance(exc, BaseExceptionGroup):
-        return all(consists_of(each, kind) for each in exc.exceptions)
+        return all(contains_only(each, kind) for each in exc.exceptions)
     return isinstance(exc, kind)
 
 

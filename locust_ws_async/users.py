@@ -34,9 +34,9 @@ from .client import (
     WebSocketConnection,
 )
 from .exceptions import ConnectError
-from .reporting import reporter
-from .sharing import http_session
-from .tasksets import adopt, call, consists_of, refuse_generators, refuse_unawaited
+from .http_session import http_session
+from .request_events import reporter
+from .tasksets import adopt, call, contains_only, refuse_generators, refuse_unawaited
 
 if TYPE_CHECKING:
     from ssl import SSLContext  # at run time it has to come after Locust, which patches it
@@ -307,7 +307,7 @@ class AsyncWebSocketUser(AsyncUser):
                 result = super()._start()
             except (ConnectError, ExceptionGroup) as exc:
                 backoff = self.connect_backoff
-                if backoff is None or backoff.exhausted(attempts) or not consists_of(exc, ConnectError):
+                if backoff is None or backoff.exhausted(attempts) or not contains_only(exc, ConnectError):
                     raise
                 # As Locust reports an exception in a task (locust/user/task.py:388).
                 self.environment.events.user_error.fire(user_instance=self, exception=exc, tb=exc.__traceback__)

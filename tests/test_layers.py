@@ -16,15 +16,17 @@ import locust_ws_async
 PACKAGE = Path(locust_ws_async.__file__).parent
 
 # What each layer may import, besides the standard library and itself.
-GLUE = {"locust", "gevent", "client", "bridge", "exceptions"}
+GLUE = {"locust", "gevent", "client", "bridge", "exceptions", "fast_paths"}
 LAYERS = {
     "__init__": {"users"},
-    "users": GLUE | {"tasksets", "reporting", "sharing"},
+    "users": GLUE | {"tasksets", "request_events", "http_session"},
     "tasksets": GLUE,
-    "reporting": GLUE,
-    "sharing": GLUE | {"requests"},  # a dependency of Locust's
-    "client": {"websockets", "picows", "python_socks", "exceptions"},
-    "bridge": {"gevent", "greenlet"},
+    "request_events": GLUE,
+    "http_session": GLUE | {"requests"},  # a dependency of Locust's
+    "client": {"websockets", "picows", "python_socks", "exceptions", "hosting", "fast_paths"},
+    "bridge": {"gevent", "greenlet", "hosting", "fast_paths"},
+    "hosting": set(),
+    "fast_paths": set(),
     "exceptions": {"websockets"},
     "demo": {"websockets"},
 }

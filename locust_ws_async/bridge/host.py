@@ -27,8 +27,8 @@ from typing import Any, ParamSpec, TypeVar
 import gevent
 import greenlet
 
+from .cpython import forget, get_running_loop
 from .loop import GreenletEventLoop
-from .private import forget, get_running_loop
 
 __all__ = ["LoopHost"]
 

@@ -46,7 +46,7 @@ from gevent import GreenletExit
 from gevent.hub import Hub, get_hub
 from greenlet import greenlet
 
-from .private import current_task, enter_task, get_running_loop, leave_task, set_running_loop
+from .cpython import current_task, enter_task, get_running_loop, leave_task, set_running_loop
 
 __all__ = ["isolate", "park"]
 

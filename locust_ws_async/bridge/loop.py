@@ -29,18 +29,10 @@ from gevent import GreenletExit
 from gevent.hub import Hub, get_hub
 from greenlet import getcurrent, greenlet
 
-from . import private
+from . import cpython
+from .cpython import Handle, SelectorEventLoop, current_task, enter_task, get_running_loop, leave_task, set_running_loop
 from .executor import GreenletExecutor
 from .isolation import isolate
-from .private import (
-    Handle,
-    SelectorEventLoop,
-    current_task,
-    enter_task,
-    get_running_loop,
-    leave_task,
-    set_running_loop,
-)
 from .selector import READ, WRITE, HubSelector
 
 __all__ = ["GreenletEventLoop"]
@@ -157,7 +149,7 @@ class GreenletEventLoop(SelectorEventLoop):
                 return
         super()._run_once()
 
-    def wait_here(self) -> bool:
+    def wait_for_io_inline(self) -> bool:
         """Wait inside the current task for the next descriptor, and call its reader or writer.
 
         A short cut for ``await future``, for the task that would leave the loop with nothing else to do: its coroutines
@@ -429,8 +421,8 @@ def _from_caller(created: S) -> S:
     return created
 
 
-class Task(private.Task):
-    """asyncio's, which wakes its loop when it is cancelled: it may wait in :meth:`GreenletEventLoop.wait_here`."""
+class Task(cpython.Task):
+    """asyncio's, but it wakes its loop when it is cancelled, since it may wait in ``wait_for_io_inline()``."""
 
     __slots__ = ()
 

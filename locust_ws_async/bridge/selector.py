@@ -32,8 +32,8 @@ import greenlet
 from gevent.hub import Hub
 from gevent.monkey import get_original
 
+from .cpython import Selector
 from .isolation import park
-from .private import Selector
 
 __all__ = ["READ", "WRITE", "HubSelector"]
 

@@ -12,17 +12,18 @@ from typing import Any
 from websockets.frames import Close
 
 from ..exceptions import CatchResponseError, ConnectError
-from .backoff import Backoff
 from .connection import WebSocketConnection
-from .cookies import HTTPSession
-from .deferred import Deferred
-from .engines import load_engine
-from .naming import join_url, row_name
-from .network import SocketFactory
+from .lazy_coroutine import LazyCoroutine
+from .observing.events import ALL_ROWS, Report
+from .observing.names import row_name
+from .opening.cookies import HTTPSession
+from .opening.network import SocketFactory
+from .opening.url import join_url
 from .options import ConnectOptions
-from .report import ALL_ROWS, Report
+from .session.backoff import Backoff
+from .wire import load_engine
 
-__all__ = ["Connecting", "WebSocketClient"]
+__all__ = ["ConnectContext", "WebSocketClient"]
 
 
 class WebSocketClient:
@@ -84,7 +85,7 @@ class WebSocketClient:
 
     def connect(
         self, path_or_url: str, *, name: str | Callable[[str], str] | None = None, **options: Any
-    ) -> Connecting:
+    ) -> ConnectContext:
         """
         Connect, by ``connection = await client.connect(...)`` or ``async with client.connect(...) as connection``.
 
@@ -115,10 +116,10 @@ class WebSocketClient:
             name = name(url)
             if not isinstance(name, str):
                 raise TypeError(f"name must be a str, or a function from the URL to a str; it gave {name!r}")
-        return Connecting(self, url, name, merged)
+        return ConnectContext(self, url, name, merged)
 
     async def open_connection(self, url: str, name: str, options: ConnectOptions) -> WebSocketConnection:
-        """Called by :class:`Connecting`."""
+        """Called by :class:`ConnectContext`."""
         if (delay := self._not_before - monotonic()) > 0:
             await asyncio.sleep(delay)
         connection = WebSocketConnection(self, url, name, options)
@@ -152,7 +153,7 @@ class WebSocketClient:
             connection.abort()
 
 
-class Connecting(Deferred[WebSocketConnection]):
+class ConnectContext(LazyCoroutine[WebSocketConnection]):
     """What :meth:`WebSocketClient.connect` returns. Nothing happens until it is awaited or entered."""
 
     __slots__ = ("_client", "_connection", "_name", "_options", "_url")

@@ -16,15 +16,16 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 
 from ..exceptions import ConnectionClosed, ConnectionClosedOK, PingTimeout
-from .dispatch import Dispatch
-from .encoding import encode
-from .engines.base import TEXT, Ending
-from .exchanges import Exchange, Received
-from .handlers import Handler, SentAt, Subscription
-from .lifecycle import STATES, Phase
-from .link import HERE, Link, not_yet
-from .matching import Correlation, Match, any_message
-from .report import PING, RECV, SEND
+from .messages.matching import Correlation, Match, any_message
+from .messages.message import Received, encode
+from .messages.requests import MessageWait
+from .messages.router import MessageRouter
+from .messages.subscriptions import Handler, SentAt, Subscription
+from .observing.events import PING, RECV, SEND
+from .session.lifecycle import WAITING_INLINE, ConnectionLifecycle, inline_wait_not_enabled
+from .session.state import STATES, Phase
+from .wire.frames import TEXT
+from .wire.interface import CloseInfo
 
 __all__ = ["DEFAULT", "Latency", "WebSocketConnection"]
 
@@ -35,7 +36,7 @@ _OPEN, _CLOSED = Phase.OPEN, Phase.CLOSED
 
 # While the server reads fast, or not at all because the connection is lost, a send does not have to wait. A task that
 # only sends would then keep the loop from everything else, the news of that loss included.
-_SENDS_AT_A_STRETCH = 32
+_SENDS_PER_YIELD = 32
 
 
 class Latency(float):
@@ -46,7 +47,7 @@ class Latency(float):
         yield
 
 
-class WebSocketConnection(Link):
+class WebSocketConnection(ConnectionLifecycle):
     """
     An open WebSocket connection, made by :meth:`WebSocketClient.connect`.
 
@@ -120,7 +121,7 @@ class WebSocketConnection(Link):
         return "" if ending.rcvd is None else ending.rcvd.reason
 
     @property
-    def _last_ending(self) -> Ending | None:
+    def _last_ending(self) -> CloseInfo | None:
         """Not that of the session before a reconnect."""
         return None if self._is(Phase.OPEN, Phase.RESTORING, Phase.ENDING, Phase.CLOSING) else self._ending
 
@@ -132,7 +133,7 @@ class WebSocketConnection(Link):
     @property
     def reading_paused(self) -> bool:
         """Whether the queue is full, so that nothing is read from the socket."""
-        return self.inbox.paused
+        return self.queue.paused
 
     # Sending
 
@@ -174,9 +175,9 @@ class WebSocketConnection(Link):
         report = self._report_send
         if report is not None:
             report(SEND, self.name, (perf_counter() - started) * 1000.0, size, None, started, self.url, None)
-        self._sends_at_a_stretch += 1
-        if self._sends_at_a_stretch >= _SENDS_AT_A_STRETCH:
-            self._sends_at_a_stretch = 0
+        self._sends_since_yield += 1
+        if self._sends_since_yield >= _SENDS_PER_YIELD:
+            self._sends_since_yield = 0
             await sleep(0)
 
     async def send_json(self, value: Any) -> None:
@@ -239,18 +240,18 @@ class WebSocketConnection(Link):
 
     async def _receive(self, decode: bool | None, iterating: bool) -> str | bytes:
         called = perf_counter()
-        inbox = self.inbox
+        queue = self.queue
         has_waited = False
-        while not inbox:
+        while not queue:
             if self._phase is _CLOSED:
                 raise self._no_more_messages(called, iterating, has_waited)
             if self._waiter is not None:
                 raise ConcurrencyError("cannot call recv while another task waits in recv on the same connection")
             has_waited = True
-            self._sends_at_a_stretch = 0
-            self._waiter = HERE
-            wait_here = self.wait_here
-            if wait_here() or self._waiter is None:  # something was read, or whoever wakes us has done so
+            self._sends_since_yield = 0
+            self._waiter = WAITING_INLINE
+            wait_for_io_inline = self.wait_for_io_inline
+            if wait_for_io_inline() or self._waiter is None:  # something was read, or whoever wakes us has done so
                 self._waiter = None
                 continue
             waiter = self._waiter = self._create_future()
@@ -260,11 +261,11 @@ class WebSocketConnection(Link):
                 if self._waiter is waiter:
                     self._waiter = None
                 raise
-            if self.wait_here is not_yet:
-                self.expect_traffic()
-        message, size, arrived = inbox.popleft()
-        if inbox.paused:
-            inbox.taken()
+            if self.wait_for_io_inline is inline_wait_not_enabled:
+                self.enable_inline_wait()
+        message, size, arrived = queue.popleft()
+        if queue.paused:
+            queue.resume_if_drained()
         waited = arrived - called
         if waited < 0.0:
             self.queue_wait = -waited
@@ -297,38 +298,38 @@ class WebSocketConnection(Link):
         else:
             stats.binaries_received += 1
             stats.binary_bytes_received += size
-        dispatch = self._dispatch
-        if dispatch is not None and dispatch.take(message, size, arrived):
+        router = self._router
+        if router is not None and router.route(message, size, arrived):
             return
-        inbox = self.inbox
-        inbox.append((message, size, arrived))
+        queue = self.queue
+        queue.append((message, size, arrived))
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
-            if waiter is not HERE and not waiter.done():
+            if waiter is not WAITING_INLINE and not waiter.done():
                 waiter.set_result(None)
         else:
-            length = len(inbox)
+            length = len(queue)
             if length > stats.queue_high_water:
                 stats.queue_high_water = length
-            if length >= inbox.limit:
-                inbox.full()
+            if length >= queue.limit:
+                queue.full()
 
-    def put_back(self, received: Received) -> None:
+    def requeue(self, received: Received) -> None:
         """Leave a message to whoever wants it after all. Called by ``expect``."""
-        if not self.dispatch.take_again(*received):
-            self.inbox.appendleft(received)
+        if not self.router.reroute(*received):
+            self.queue.appendleft(received)
             self._wake_receiver()
 
-    # Certain messages. Who gets what is in dispatch.py.
+    # Certain messages. Who gets what is in router.py.
 
     @property
-    def dispatch(self) -> Dispatch:
+    def router(self) -> MessageRouter:
         """What takes messages before ``recv``; made when first needed."""
-        if self._dispatch is None:
-            self._dispatch = Dispatch(self, self._loop, ())
-            self.expect_traffic()
-        return self._dispatch
+        if self._router is None:
+            self._router = MessageRouter(self, self._loop, ())
+            self.enable_inline_wait()
+        return self._router
 
     def request(
         self,
@@ -338,7 +339,7 @@ class WebSocketConnection(Link):
         timeout: float | None = DEFAULT,
         name: str | None = None,
         catch_response: bool = False,
-    ) -> Exchange:
+    ) -> MessageWait:
         """
         Send a message and wait for its reply: ``reply = await connection.request(...)``.
 
@@ -382,7 +383,7 @@ class WebSocketConnection(Link):
         if not isinstance(text, (str, bytes)):
             text = dumps(payload, separators=(",", ":"))
         key = match.key_of_request(text) if isinstance(match, Correlation) else None
-        return self._exchange((*encode(text), key), match, timeout, name, False, catch_response)
+        return self._message_wait((*encode(text), key), match, timeout, name, False, catch_response)
 
     def expect(
         self,
@@ -392,7 +393,7 @@ class WebSocketConnection(Link):
         name: str | None = None,
         optional: bool = False,
         catch_response: bool = False,
-    ) -> Exchange:
+    ) -> MessageWait:
         """
         Wait for a message that matches; also for one that is there already and waits for ``recv``.
 
@@ -408,9 +409,9 @@ class WebSocketConnection(Link):
         """
         if isinstance(match, Correlation):
             raise TypeError("json_field pairs a reply with its request; to expect a value: json_subset({...: value})")
-        return self._exchange(None, match, timeout, name, optional, catch_response)
+        return self._message_wait(None, match, timeout, name, optional, catch_response)
 
-    def _exchange(
+    def _message_wait(
         self,
         payload: tuple[int, bytes, Any] | None,
         match: Match | Correlation,
@@ -418,10 +419,10 @@ class WebSocketConnection(Link):
         name: str | None,
         optional: bool,
         checked: bool,
-    ) -> Exchange:
+    ) -> MessageWait:
         if timeout is DEFAULT:
             timeout = self._options.request_timeout
-        return Exchange(self, payload, match, timeout, self.name if name is None else name, optional, checked)
+        return MessageWait(self, payload, match, timeout, self.name if name is None else name, optional, checked)
 
     def on(self, match: Match, handler: Handler, *, name: str | None = None) -> Subscription:
         """
@@ -436,7 +437,7 @@ class WebSocketConnection(Link):
                 handlers wait until it is done.
             name: the rows' name; by default the connection's.
         """
-        return self.dispatch.handlers.on(match, handler, self.name if name is None else name)
+        return self.router.subscriptions.on(match, handler, self.name if name is None else name)
 
     def measure_push(
         self,
@@ -461,8 +462,8 @@ class WebSocketConnection(Link):
             clock_offset: seconds that the server's clock is ahead of this machine's.
             take: False leaves the messages to handlers and ``recv`` as well.
         """
-        handlers = self.dispatch.handlers
-        return handlers.measure_push(match, sent_at, self.name if name is None else name, clock_offset, take)
+        subscriptions = self.router.subscriptions
+        return subscriptions.measure_push(match, sent_at, self.name if name is None else name, clock_offset, take)
 
     # Pings
 

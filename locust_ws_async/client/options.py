@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from .addresses import SourceAddresses
-from .backoff import Backoff
-from .compression import Deflate
-from .keepalive import KeepaliveRule
-from .proxy import check_proxy
-from .tls import tls_context
+from .messages.auto_replies import KeepaliveRule
+from .opening.compression import Deflate
+from .opening.proxy import check_proxy
+from .opening.source_addresses import SourceAddresses
+from .opening.tls import tls_context
+from .session.backoff import Backoff
 
 if TYPE_CHECKING:
     from .connection import WebSocketConnection

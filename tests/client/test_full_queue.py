@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import pytest
 import trustme
 
-from locust_ws_async.client.heartbeat import Heartbeat
+from locust_ws_async.client.session.heartbeat import Heartbeat
 from locust_ws_async.exceptions import ConnectionClosed
 
 from .helpers import Bench, eventually, frame, raw_server, run
@@ -126,7 +126,7 @@ def test_the_heartbeat_waits_anew_when_reading_goes_on() -> None:
         await eventually(lambda: peer.sent)
         await asyncio.sleep(0.15)
         peer.reading_paused = False
-        heartbeat.wait_anew()
+        heartbeat.restart_pong_timeout()
         resumed = perf_counter()
         await eventually(lambda: peer.failed_at)
         assert peer.failed_at - resumed >= 0.19

@@ -20,7 +20,7 @@ from locust_ws_async.client import (
     prefix,
     regex,
 )
-from locust_ws_async.client.matching import matches, parse_json
+from locust_ws_async.client.messages.matching import matches, parse_json
 
 SCALARS = st.none() | st.booleans() | st.integers(-3, 3) | st.text("ab", max_size=2)
 JSON = st.recursive(
@@ -119,7 +119,7 @@ def test_the_oldest_that_matches_gets_it(steps: list[tuple[str, Any]]) -> None:
         rows: list[Any] = []
         client = WebSocketClient(base_url="ws://h", report=lambda *row: rows.append(row))
         connection = WebSocketConnection(client, "ws://h/", "/", client.options)
-        pending = connection.dispatch.pending
+        pending = connection.router.pending
         # Replies are found by either of two fields, which have the same value.
         correlations = {"request": json_field("id"), "call": json_field("id", reply="re")}
 
@@ -141,13 +141,13 @@ def test_the_oldest_that_matches_gets_it(steps: list[tuple[str, Any]]) -> None:
                 model.append((number, lambda message, reply=reply: message == reply, True))
             elif step == "give up":
                 if argument < number and any(argument == entry[0] and entry[2] for entry in model):
-                    pending.give_up(waiters[argument])
+                    pending.abandon(waiters[argument])
                     model = [(n, m, waits and n != argument) for n, m, waits in model]
             else:
                 message = argument if step == "message" else json.dumps({"id": argument, "re": argument})
                 expected = next((entry for entry in model if entry[1](message)), None)
                 late = len(rows)
-                assert pending.take(message, len(message), 1.0) == (expected is not None)
+                assert pending.try_consume(message, len(message), 1.0) == (expected is not None)
                 if expected is None:
                     continue
                 model.remove(expected)

@@ -70,10 +70,10 @@ def test_a_port_may_serve_two_servers(bench: Bench) -> None:
 
 @loopback_network
 def test_where_the_system_chooses_ports_early(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("locust_ws_async.client.addresses._BIND_ADDRESS_NO_PORT", None)
+    monkeypatch.setattr("locust_ws_async.client.opening.source_addresses._BIND_ADDRESS_NO_PORT", None)
     test_a_local_address(bench)
     # An option that the kernel does not know.
-    monkeypatch.setattr("locust_ws_async.client.addresses._BIND_ADDRESS_NO_PORT", 255)
+    monkeypatch.setattr("locust_ws_async.client.opening.source_addresses._BIND_ADDRESS_NO_PORT", 255)
     test_a_local_address(bench)
 
 

@@ -18,15 +18,7 @@ import pytest
 import requests
 from websockets.protocol import State
 
-from locust_ws_async.client import (
-    Backoff,
-    ConnectOptions,
-    WebSocketConnection,
-    echo,
-    every,
-    json_field,
-    json_subset,
-)
+from locust_ws_async.client import Backoff, ConnectOptions, WebSocketConnection, echo, every, json_field, json_subset
 from locust_ws_async.exceptions import (
     ConnectionClosedError,
     ConnectionClosedOK,

@@ -15,7 +15,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.protocol import State
 
 from locust_ws_async.client import Backoff, WebSocketConnection, any_message, every, json_field, prefix
-from locust_ws_async.client.lifecycle import STATES, TRANSITIONS, Event, Phase, next_phase
+from locust_ws_async.client.session.state import STATES, TRANSITIONS, Event, Phase, next_phase
 from locust_ws_async.exceptions import ConnectionClosedError, ConnectionClosedOK, HandshakeRejected, MessageTimeout
 
 from .helpers import HOSTED, Bench, eventually, frame, raw_server, run, until_eof

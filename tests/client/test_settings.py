@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from locust_ws_async.client import Backoff, ConnectOptions, WebSocketClient
-from locust_ws_async.client.naming import join_url, row_name
+from locust_ws_async.client.observing.names import row_name
+from locust_ws_async.client.opening.url import join_url
 
 from .helpers import Bench
 

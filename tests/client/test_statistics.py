@@ -10,7 +10,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from locust_ws_async.client import Session, json_field
-from locust_ws_async.client.naming import row_name
+from locust_ws_async.client.observing.names import row_name
 from locust_ws_async.exceptions import MessageTimeout
 
 from .helpers import Bench, eventually, frame, raw_server, run, until_eof

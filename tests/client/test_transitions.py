@@ -10,8 +10,9 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 from websockets.protocol import State
 
-from locust_ws_async.client import CONNECT, SESSION, Backoff, WebSocketClient, WebSocketConnection, link
-from locust_ws_async.client.lifecycle import TRANSITIONS, Event, Phase, next_phase
+from locust_ws_async.client import CONNECT, SESSION, Backoff, WebSocketClient, WebSocketConnection
+from locust_ws_async.client.session import lifecycle
+from locust_ws_async.client.session.state import TRANSITIONS, Event, Phase, next_phase
 
 from .helpers import Bench, answer_handshake, eventually, frame, raw_server, run, tcp_server, until_eof
 from .test_reconnect import SOON, cut, echo, server
@@ -167,7 +168,7 @@ def test_a_walk(bench: Bench, monkeypatch: pytest.MonkeyPatch, scenario: Scenari
         steps.append((phase, event, target))
         return target
 
-    monkeypatch.setattr(link, "next_phase", record)
+    monkeypatch.setattr(lifecycle, "next_phase", record)
     client = bench.client(reported=frozenset({CONNECT, SESSION}))
     connection = run(scenario.lead(client))
 

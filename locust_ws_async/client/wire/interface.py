@@ -13,7 +13,6 @@ import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from websockets.exceptions import ProtocolError
 from websockets.frames import Close
 from websockets.http11 import Request, Response
 from websockets.uri import WebSocketURI
@@ -22,30 +21,16 @@ if TYPE_CHECKING:
     from ..options import ConnectOptions
 
 __all__ = [
-    "BINARY",
-    "CLOSE",
-    "CONT",
     "NOT_OFFERED",
     "NO_ANSWER",
-    "PING",
-    "PONG",
-    "TEXT",
     "TOO_LONG",
-    "Ending",
+    "CloseInfo",
     "Engine",
-    "Fragments",
-    "InvalidFrame",
     "Sink",
     "Target",
     "Wire",
-    "decode_text",
     "invalid_header",
-    "not_utf8",
-    "parse_close",
 ]
-
-# Opcodes, RFC 6455 section 11.8. Plain ints: the C code of an engine takes them fastest.
-CONT, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 
 # What HandshakeError says, the same on every engine.
 NO_ANSWER = (
@@ -68,7 +53,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class CloseInfo:
     """How a connection ended: the close frames that went either way, and the error of the network, if any."""
 
     rcvd: Close | None
@@ -132,7 +117,7 @@ class Sink(Protocol):
     def closing(self) -> None:
         """A close frame went out that ``send_close`` did not order: an answer to the server's, or for an error."""
 
-    def closed(self, ending: Ending, /) -> None: ...
+    def closed(self, ending: CloseInfo, /) -> None: ...
 
     def pause_writing(self) -> None:
         """The transport's write buffer is over its high-water mark."""
@@ -156,78 +141,6 @@ class Engine(Protocol):
             OSError: the connection or TLS failed.
             HandshakeError: the answer was not a WebSocket server's.
         """
-
-
-class InvalidFrame(Exception):
-    """The peer broke the protocol: fail the connection with this close frame."""
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(code, reason)
-        self.close = Close(code, reason)
-
-
-class Fragments:
-    """Puts the fragments of one message together (RFC 6455 section 5.4)."""
-
-    __slots__ = ("_max_size", "_opcode", "_parts", "_size")
-
-    def __init__(self, max_size: int | None) -> None:
-        self._max_size = max_size
-        self._opcode = 0
-        self._parts: list[bytes] = []
-        self._size = 0
-
-    @property
-    def pending(self) -> bool:
-        """Whether a message has begun and not ended."""
-        return self._opcode != 0
-
-    def add(self, opcode: int, fin: bool, payload: bytes) -> tuple[str | bytes, int] | None:
-        """
-        Take one data frame; give the message and its size in bytes when it is complete.
-
-        Raises:
-            InvalidFrame: for a frame that may not come here, a message over the limit, or text that is not UTF-8.
-        """
-        if opcode == CONT:
-            if not self._opcode:
-                raise InvalidFrame(1002, "unexpected continuation frame")
-        elif self._opcode:
-            raise InvalidFrame(1002, "expected a continuation frame")
-        else:
-            self._opcode = opcode
-        self._size += len(payload)
-        if self._max_size is not None and self._size > self._max_size:
-            raise InvalidFrame(1009, "message over max_size")
-        self._parts.append(payload)
-        if not fin:
-            return None
-        opcode, size, message = self._opcode, self._size, b"".join(self._parts)
-        self._opcode, self._size, self._parts = 0, 0, []
-        return (decode_text(message) if opcode == TEXT else message), size
-
-
-def not_utf8(exc: UnicodeDecodeError) -> InvalidFrame:
-    """For a TEXT message that is not UTF-8 (RFC 6455 section 8.1)."""
-    return InvalidFrame(1007, f"{exc.reason} at position {exc.start}")
-
-
-def decode_text(payload: bytes | bytearray) -> str:
-    """The text of a TEXT message; :exc:`InvalidFrame` when it is not UTF-8."""
-    try:
-        return payload.decode()
-    except UnicodeDecodeError as exc:
-        raise not_utf8(exc) from exc
-
-
-def parse_close(payload: bytes) -> Close:
-    """The content of a CLOSE frame; :exc:`InvalidFrame` when it is malformed."""
-    try:
-        return Close.parse(payload)
-    except ProtocolError as exc:
-        raise InvalidFrame(1002, "invalid close frame") from exc
-    except UnicodeDecodeError as exc:
-        raise InvalidFrame(1007, "close reason is not UTF-8") from exc
 
 
 def invalid_header(name: str) -> str:

@@ -10,7 +10,7 @@ import itertools
 import socket
 from collections.abc import Iterable
 
-from ..exceptions import ConnectError
+from ...exceptions import ConnectError
 
 __all__ = ["SourceAddresses"]
 

@@ -15,41 +15,41 @@ from typing import TYPE_CHECKING, Any, cast
 
 from websockets.frames import OK_CLOSE_CODES, Close
 
-from ..exceptions import ConnectError, ConnectionClosed, ConnectionClosedError, ConnectionClosedOK, WebSocketError
+from ...exceptions import ConnectError, ConnectionClosed, ConnectionClosedError, ConnectionClosedOK, WebSocketError
+from ...hosting import cancels_current_task, is_kill
+from ..messages.queue import ReceiveQueue
+from ..messages.router import MessageRouter
+from ..observing.events import CONNECT, RECV, REQUEST, SEND, SESSION
+from ..observing.recorder import recorder_for
+from ..observing.stats import Session, Statistics
+from ..opening.connect import open_wire
+from ..opening.timing import ConnectPhases
+from ..options import ConnectOptions
+from ..wire.interface import CloseInfo, Sink, Wire
 from .backoff import Backoff
-from .dispatch import Dispatch
-from .engines.base import Ending, Sink, Wire
-from .handlers import is_cancellation, is_interruption
-from .inbox import Inbox
-from .lifecycle import Event, Phase, next_phase
-from .opening import open_wire
-from .options import ConnectOptions
-from .phases import ConnectPhases
 from .pings import Pings
-from .recorder import recorder_for
-from .report import CONNECT, RECV, REQUEST, SEND, SESSION
-from .statistics import Session, Statistics
+from .state import Event, Phase, next_phase
 
 if TYPE_CHECKING:
-    from .client import WebSocketClient
-    from .connection import WebSocketConnection
-    from .exchanges import Received
+    from ..client import WebSocketClient
+    from ..connection import WebSocketConnection
+    from ..messages.message import Received
 
-__all__ = ["Link"]
+__all__ = ["ConnectionLifecycle"]
 
-HERE: Any = object()
-"""Stands for the waiter of a task that waits without one, by ``wait_here`` of its loop."""
+WAITING_INLINE: Any = object()
+"""Stands for the waiter of a task that waits without one, by ``wait_for_io_inline`` of its loop."""
 
-_restoring: ContextVar[Link | None] = ContextVar("restoring", default=None)
+_restoring: ContextVar[ConnectionLifecycle | None] = ContextVar("restoring", default=None)
 """In ``on_connected``, and in the tasks that it makes: the connection that it restores."""
 
 
-def not_here() -> bool:
+def no_inline_wait() -> bool:
     """
-    For ``wait_here`` of a loop that has none.
+    For ``wait_for_io_inline`` of a loop that has none.
 
-    A loop may have a method ``wait_here``, as the bridge's has: it waits inside of the task until a transport has read
-    something, which spares a future and a step of the task. False: await a future.
+    A loop may have a method ``wait_for_io_inline``, as the bridge's has: it waits inside of the task until a
+    transport has read something, which spares a future and a step of the task. False: await a future.
     """
     return False
 
@@ -62,12 +62,12 @@ def _in_callback() -> bool:
         return False
 
 
-def not_yet() -> bool:
-    """For ``wait_here`` of a connection that may be an idle one: see :meth:`Link.expect_traffic`."""
+def inline_wait_not_enabled() -> bool:
+    """For ``wait_for_io_inline`` of a connection that may be an idle one: see :meth:`enable_inline_wait`."""
     return False
 
 
-class Link:
+class ConnectionLifecycle:
     """
     The lower half of a :class:`WebSocketConnection`: what it lives through, apart from what tasks do with it.
 
@@ -79,7 +79,6 @@ class Link:
         "_close_timer",
         "_create_future",
         "_cut",
-        "_dispatch",
         "_drainers",
         "_ending",
         "_established",
@@ -93,20 +92,21 @@ class Link:
         "_recorder",
         "_report_recv",
         "_report_send",
-        "_sends_at_a_stretch",
+        "_router",
+        "_sends_since_yield",
         "_sessions",
         "_waiter",
         "_write",
         "client",
         "closed_by_user",
-        "inbox",
         "interrupted",
         "name",
         "pings",
+        "queue",
         "queue_wait",
         "stats",
         "url",
-        "wait_here",
+        "wait_for_io_inline",
         "wire",
     )
 
@@ -136,38 +136,38 @@ class Link:
         self._sessions = 0  # how many have ended
         self._announced = False  # whether the present one has been reported as connected
         self._opened_at = 0.0
-        self._ending: Ending | None = None
+        self._ending: CloseInfo | None = None
         self._cut = False
         self.closed_by_user = False
         """Whether this side closed the connection."""
         self.interrupted = False
         """Whether a kill came while a handler or a report ran; what else might block is left out from then on."""
 
-        self.inbox = Inbox(self, options.max_queue, options.overflow)
+        self.queue = ReceiveQueue(self, options.max_queue, options.overflow)
         self._waiter: asyncio.Future[None] | None = None  # of the task in recv
-        self.wait_here: Callable[[], bool] = not_yet
-        """See :func:`not_here`."""
-        self._sends_at_a_stretch = 0  # without a wait in recv
+        self.wait_for_io_inline: Callable[[], bool] = inline_wait_not_enabled
+        """See :func:`no_inline_wait`."""
+        self._sends_since_yield = 0  # without a wait in recv
         self.queue_wait = 0.0
         """Seconds that the last message had waited in the queue when it was taken: the time that a task was late."""
         self._drainers: list[asyncio.Future[None]] | None = None  # tasks in send, while writing is paused
-        self._dispatch: Dispatch | None = None
+        self._router: MessageRouter | None = None
         self.pings = Pings(self, self._loop)
         self.stats = Statistics()
         """What was counted."""
         connection = cast("WebSocketConnection", self)
         self._recorder = recorder_for(connection, options)
         if options.keepalive_rules:
-            self._dispatch = Dispatch(connection, self._loop, options.keepalive_rules)
-            self.expect_traffic()
+            self._router = MessageRouter(connection, self._loop, options.keepalive_rules)
+            self.enable_inline_wait()
 
-    def expect_traffic(self) -> None:
+    def enable_inline_wait(self) -> None:
         """
         Wait in place from now on, where the loop can.
 
         It keeps 1 KiB more of the greenlet's stack while it waits, which a connection that only idles need not cost.
         """
-        self.wait_here = getattr(self._loop, "wait_here", not_here)
+        self.wait_for_io_inline = getattr(self._loop, "wait_for_io_inline", no_inline_wait)
 
     # Opening, once or again and again
 
@@ -257,10 +257,10 @@ class Link:
     def _restored(self) -> None:
         self._advance(Event.RESTORED)
         self._established = True
-        if self._dispatch is not None:
-            self._dispatch.keepalive.start()
+        if self._router is not None:
+            self._router.auto_replies.start()
 
-    def _is_to_reconnect(self, ending: Ending) -> bool:
+    def _is_to_reconnect(self, ending: CloseInfo) -> bool:
         # A server that closes with 1000 has said what it had to say. Whatever else it may be is worth another attempt.
         # (Unless it answers our own close, after an on_connected that failed.)
         finished = ending.rcvd is not None and ending.rcvd.code == 1000
@@ -276,7 +276,7 @@ class Link:
                 await self._attempt()
                 await self._restore()
             except (Exception, asyncio.CancelledError) as exc:
-                if is_cancellation(exc):
+                if cancels_current_task(exc):
                     raise
                 failures += 1
                 if not isinstance(exc, WebSocketError):
@@ -310,8 +310,8 @@ class Link:
                 self.closed_by_user = True
                 self._advance(Event.CLOSE)
                 self._stop_timers()
-                if self.inbox.paused:
-                    self.inbox.resume()  # the answer is behind what was not read
+                if self.queue.paused:
+                    self.queue.resume()  # the answer is behind what was not read
                 self.wire.send_close(close)
                 self._close_timer = self._loop.call_later(timeout, self._cut_connection)
             case Phase.ENDING | Phase.CLOSING:
@@ -365,11 +365,11 @@ class Link:
         # A close frame has gone out: give the server its time to end the connection.
         self._advance(Event.ENDING)
         self._stop_timers()
-        if self.inbox.paused:
-            self.inbox.resume()  # or the end, which is behind what was not read, would not be seen
+        if self.queue.paused:
+            self.queue.resume()  # or the end, which is behind what was not read, would not be seen
         self._close_timer = self._loop.call_later(self._options.close_timeout, self._cut_connection)
 
-    def closed(self, ending: Ending) -> None:
+    def closed(self, ending: CloseInfo) -> None:
         """Called by the engine."""
         if self._phase is Phase.CLOSED:
             return  # see opened()
@@ -381,11 +381,11 @@ class Link:
         if self._close_timer is not None:
             self._close_timer.cancel()
             self._close_timer = None
-        self.inbox.paused = False
+        self.queue.paused = False
         self.resume_writing()
         self.pings.connection_lost(self.closed_error)
-        if self._dispatch is not None:
-            self._dispatch.pending.connection_lost(self.closed_error)
+        if self._router is not None:
+            self._router.pending.connection_lost(self.closed_error)
         backoff = self._options.reconnect
         if backoff is not None and self._phase is not Phase.CLOSING and self._is_to_reconnect(ending):
             self._advance(Event.LOST)
@@ -401,8 +401,8 @@ class Link:
 
     def _stop_timers(self) -> None:
         self.pings.stop_heartbeat()
-        if self._dispatch is not None:
-            self._dispatch.keepalive.stop()
+        if self._router is not None:
+            self._router.auto_replies.stop()
 
     def _finish(self) -> None:
         # Closed for good.
@@ -411,7 +411,7 @@ class Link:
 
     def _wake_receiver(self) -> None:
         waiter, self._waiter = self._waiter, None
-        if waiter is not None and waiter is not HERE and not waiter.done():
+        if waiter is not None and waiter is not WAITING_INLINE and not waiter.done():
             waiter.set_result(None)
 
     def pause_writing(self) -> None:
@@ -443,7 +443,7 @@ class Link:
                 self._drainers.remove(waiter)
             raise
 
-    def _ended_normally(self, ending: Ending) -> bool:
+    def _ended_normally(self, ending: CloseInfo) -> bool:
         rcvd, sent = ending.rcvd, ending.sent
         if self.closed_by_user:
             # A server may close TCP without a close frame of its own; it must not leave us waiting, or complain.
@@ -543,7 +543,7 @@ class Link:
             milliseconds = None if duration is None else duration * 1000.0
             client.report(request_type, name, milliseconds, size, error, started, self.url, response)
 
-    def report_unawaited(
+    def report_in_background(
         self,
         request_type: str,
         name: str,
@@ -565,7 +565,7 @@ class Link:
 
         Raised from a callback of the loop it would end the connection: a transport takes it for an error of its own.
         """
-        if is_interruption(exc):
+        if is_kill(exc):
             self.interrupted = True
             if isinstance(exc, (KeyboardInterrupt, SystemExit)) or not _in_callback():
                 raise exc
@@ -582,7 +582,7 @@ class Link:
         if self.closed_by_user or self.interrupted:
             return  # as of every request that was cancelled because the user stops
         duration = received.arrived - started
-        self.report_unawaited(REQUEST, f"{name} (late)", started, duration, received.size, None, received.message)
+        self.report_in_background(REQUEST, f"{name} (late)", started, duration, received.size, None, received.message)
 
     def _report_failure(self, request_type: str, started: float, error: BaseException) -> None:
         self.report(request_type, self.name, started, perf_counter() - started, 0, error, None)
@@ -592,4 +592,4 @@ class Link:
         failure = None if isinstance(error, ConnectionClosedOK) else error
         duration = perf_counter() - self._opened_at
         session = Session(error.close_code, error.close_reason, duration, self.stats)
-        self.report_unawaited(SESSION, self.name, self._opened_at, duration, 0, failure, session)
+        self.report_in_background(SESSION, self.name, self._opened_at, duration, 0, failure, session)

@@ -24,11 +24,12 @@ from urllib.parse import urlsplit
 from websockets.datastructures import Headers
 from websockets.frames import Close
 
-from .engines.base import TEXT, Ending, Sink, Wire
+from ..wire.frames import TEXT
+from ..wire.interface import CloseInfo, Sink, Wire
 
 if TYPE_CHECKING:
-    from .connection import WebSocketConnection
-    from .options import ConnectOptions
+    from ..connection import WebSocketConnection
+    from ..options import ConnectOptions
 
 __all__ = ["FOLDER", "Recorder", "recorder_for"]
 
@@ -141,7 +142,7 @@ class Recorder:
 
 
 class _TappedSink:
-    """A connection, as an engine sees it, with a recorder in between: see :class:`~.engines.base.Sink`."""
+    """A connection, as an engine sees it, with a recorder in between: see :class:`~..wire.interface.Sink`."""
 
     def __init__(self, sink: Sink, recorder: Recorder) -> None:
         self._sink = sink
@@ -172,7 +173,7 @@ class _TappedSink:
         self._recorder.see("received", "pong", payload, len(payload), arrived)
         self._sink.pong_received(payload, arrived)
 
-    def closed(self, ending: Ending) -> None:
+    def closed(self, ending: CloseInfo) -> None:
         now = perf_counter()
         if ending.rcvd is not None:
             self._recorder.see("received", "close", *_close(ending.rcvd), now)
@@ -182,7 +183,7 @@ class _TappedSink:
 
 
 class _TappedWire:
-    """A wire, as a connection sees it, with a recorder in between: see :class:`~.engines.base.Wire`."""
+    """A wire, as a connection sees it, with a recorder in between: see :class:`~..wire.interface.Wire`."""
 
     def __init__(self, wire: Wire, recorder: Recorder) -> None:
         self._wire = wire

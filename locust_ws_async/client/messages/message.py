@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from .engines.base import BINARY, TEXT
+from typing import NamedTuple
 
-__all__ = ["encode"]
+from ..wire.frames import BINARY, TEXT
+
+__all__ = ["Received", "encode"]
 
 
 def encode(message: str | bytes | bytearray | memoryview, text: bool | None = None) -> tuple[int, bytes]:
@@ -19,3 +21,11 @@ def encode(message: str | bytes | bytearray | memoryview, text: bool | None = No
     if isinstance(message, (bytes, bytearray, memoryview)):
         return (TEXT if text else BINARY), bytes(message)
     raise TypeError(f"a message is str or bytes-like, not {type(message).__name__}")
+
+
+class Received(NamedTuple):
+    """A message with its size in bytes and its time of arrival (perf_counter)."""
+
+    message: str | bytes
+    size: int
+    arrived: float

@@ -12,13 +12,14 @@ from math import isfinite
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from ...hosting import cancels_current_task, is_kill
+from ..observing.events import PUSH
 from .matching import Match, field, matches
-from .report import PUSH
 
 if TYPE_CHECKING:
-    from .connection import WebSocketConnection
+    from ..connection import WebSocketConnection
 
-__all__ = ["Handler", "Handlers", "SentAt", "Subscription", "is_cancellation", "is_interruption"]
+__all__ = ["Handler", "SentAt", "Subscription", "Subscriptions"]
 
 Handler = Callable[[Any], Awaitable[None] | None]
 """Called with the message; may be ``async def``."""
@@ -30,40 +31,26 @@ SentAt = str | int | tuple[str | int, ...] | Callable[[Any], float]
 _MILLISECONDS = 1e11
 
 
-def is_interruption(exc: BaseException) -> bool:
-    """Whether it is a kill, say, and not an error of the code that it came through."""
-    if isinstance(exc, asyncio.CancelledError):
-        return exc.__cause__ is not None  # where a task blocks, the bridge makes a cancellation of a kill
-    return not isinstance(exc, Exception)
-
-
-def is_cancellation(exc: BaseException) -> bool:
-    """Whether the current task is cancelled, and not something else that it awaited."""
-    task = asyncio.current_task()
-    assert task is not None
-    return isinstance(exc, asyncio.CancelledError) and (task.cancelling() > 0 or is_interruption(exc))
-
-
 class Subscription:
     """What ``on`` and ``measure_push`` return."""
 
-    __slots__ = ("_handlers", "context", "handler", "match", "measure", "name", "takes")
+    __slots__ = ("_handlers", "consumes", "context", "handler", "match", "measure", "name")
 
     def __init__(
         self,
-        handlers: Handlers,
+        handlers: Subscriptions,
         match: Match,
         name: str,
         handler: Handler | None,
         measure: Callable[[Any, float], float] | None,
-        takes: bool,
+        consumes: bool,
     ) -> None:
         self._handlers = handlers
         self.match = match
         self.name = name
         self.handler = handler
         self.measure = measure
-        self.takes = takes
+        self.consumes = consumes
         # As callbacks of asyncio do, the handler runs in the context of the code that made it. So one that an
         # on_connected makes may use the connection, as on_connected itself may.
         self.context = copy_context()
@@ -73,7 +60,7 @@ class Subscription:
         self._handlers.remove(self)
 
 
-class Handlers:
+class Subscriptions:
     """
     The subscriptions of one connection, in the order in which they were made: the first that matches takes a message.
 
@@ -81,19 +68,21 @@ class Handlers:
     later messages wait for it. Only the handlers wait; replies and ``recv`` go on.
     """
 
-    __slots__ = ("_connection", "_subscriptions", "_task", "_todo")
+    __slots__ = ("_connection", "_queued", "_subscriptions", "_task")
 
     def __init__(self, connection: WebSocketConnection) -> None:
         self._connection = connection
         self._subscriptions: list[Subscription] = []
-        self._todo: deque[tuple[Subscription, str | bytes, int, float]] = deque()
+        self._queued: deque[tuple[Subscription, str | bytes, int, float]] = deque()
         self._task: asyncio.Task[None] | None = None
 
     def on(self, match: Match, handler: Handler, name: str) -> Subscription:
         """See :meth:`WebSocketConnection.on`."""
         return self._add(Subscription(self, match, name, handler, None, True))
 
-    def measure_push(self, match: Match, sent_at: SentAt, name: str, clock_offset: float, takes: bool) -> Subscription:
+    def measure_push(
+        self, match: Match, sent_at: SentAt, name: str, clock_offset: float, consumes: bool
+    ) -> Subscription:
         """See :meth:`WebSocketConnection.measure_push`."""
         value_of = sent_at if callable(sent_at) else field(sent_at)
 
@@ -104,12 +93,12 @@ class Handlers:
             seconds = value / 1000 if abs(value) > _MILLISECONDS else value
             return time.time() - (perf_counter() - arrived) + clock_offset - seconds
 
-        return self._add(Subscription(self, match, name, None, age, takes))
+        return self._add(Subscription(self, match, name, None, age, consumes))
 
     def _add(self, subscription: Subscription) -> Subscription:
         self._subscriptions.append(subscription)
         # What came before the task got so far, right after the handshake for instance.
-        for message, size, arrived in self._connection.inbox.find(subscription.match, take=subscription.takes):
+        for message, size, arrived in self._connection.queue.find(subscription.match, take=subscription.consumes):
             self._handle(subscription, message, size, arrived)
         return subscription
 
@@ -119,12 +108,12 @@ class Handlers:
             # A new list: this may be called by a handler, while `take` goes through the old one.
             self._subscriptions = [other for other in self._subscriptions if other is not subscription]
 
-    def take(self, message: str | bytes, size: int, arrived: float) -> bool:
+    def try_consume(self, message: str | bytes, size: int, arrived: float) -> bool:
         """Handle the message; whether it was taken."""
         for subscription in self._subscriptions:
             if matches(subscription.match, message):
                 self._handle(subscription, message, size, arrived)
-                if subscription.takes:
+                if subscription.consumes:
                     return True
         return False
 
@@ -134,9 +123,9 @@ class Handlers:
         if subscription.measure is not None:
             self._measure(subscription, subscription.measure, message, size, arrived)
             return
-        self._todo.append((subscription, message, size, arrived))
+        self._queued.append((subscription, message, size, arrived))
         if self._task is None:
-            self._work()
+            self._drain()
 
     def _measure(
         self,
@@ -151,51 +140,51 @@ class Handlers:
         try:
             duration = age(message, arrived)
         except BaseException as exc:
-            if is_interruption(exc):
+            if is_kill(exc):
                 self._connection.escalate(exc)
                 return
             error = exc
-        self._connection.report_unawaited(PUSH, subscription.name, arrived, duration, size, error, message)
+        self._connection.report_in_background(PUSH, subscription.name, arrived, duration, size, error, message)
 
-    def _work(self) -> None:
-        while self._todo:
-            subscription, message, size, arrived = self._todo.popleft()
+    def _drain(self) -> None:
+        while self._queued:
+            subscription, message, size, arrived = self._queued.popleft()
             assert subscription.handler is not None
             try:
                 context = subscription.context.copy()  # no context is entered twice
                 result = context.run(subscription.handler, message)
             except BaseException as exc:
-                if is_interruption(exc):
+                if is_kill(exc):
                     self._connection.escalate(exc)
                     return
-                self._done(subscription, message, size, arrived, exc)
+                self._report(subscription, message, size, arrived, exc)
                 continue
             if inspect.isawaitable(result):
-                finish = self._finish(result, subscription, message, size, arrived)
+                finish = self._await_handler(result, subscription, message, size, arrived)
                 self._task = asyncio.get_running_loop().create_task(finish, context=context)
                 return
-            self._done(subscription, message, size, arrived, None)
+            self._report(subscription, message, size, arrived, None)
 
-    async def _finish(
+    async def _await_handler(
         self, result: Awaitable[None], subscription: Subscription, message: str | bytes, size: int, arrived: float
     ) -> None:
         error: BaseException | None = None
         try:
             await result
         except (Exception, asyncio.CancelledError) as exc:
-            if is_cancellation(exc):
-                self._todo.clear()  # the user is being stopped
+            if cancels_current_task(exc):
+                self._queued.clear()  # the user is being stopped
                 raise
             error = exc
         self._task = None
-        self._done(subscription, message, size, arrived, error)
-        self._work()
+        self._report(subscription, message, size, arrived, error)
+        self._drain()
 
-    def _done(
+    def _report(
         self, subscription: Subscription, message: str | bytes, size: int, arrived: float, error: BaseException | None
     ) -> None:
         if isinstance(error, self._connection.client.control_flow):
             self._connection.client.escalate(error)
             error = None
         # No time: how long the tester's own code takes is no property of the server.
-        self._connection.report_unawaited(PUSH, subscription.name, arrived, None, size, error, message)
+        self._connection.report_in_background(PUSH, subscription.name, arrived, None, size, error, message)

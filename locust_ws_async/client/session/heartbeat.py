@@ -8,7 +8,7 @@ from typing import Protocol
 __all__ = ["Heartbeat"]
 
 
-class _Beating(Protocol):
+class HeartbeatPeer(Protocol):
     @property
     def reading_paused(self) -> bool: ...
 
@@ -29,7 +29,7 @@ class Heartbeat:
     __slots__ = ("_awaits_pong", "_connection", "_interval", "_loop", "_sent", "_stopped", "_timeout", "_timer")
 
     def __init__(
-        self, connection: _Beating, loop: asyncio.AbstractEventLoop, interval: float, timeout: float | None
+        self, connection: HeartbeatPeer, loop: asyncio.AbstractEventLoop, interval: float, timeout: float | None
     ) -> None:
         self._connection = connection
         self._loop = loop
@@ -52,7 +52,7 @@ class Heartbeat:
             self._timer.cancel()
             self._timer = self._loop.call_at(max(self._sent + self._interval, self._loop.time()), self._beat)
 
-    def wait_anew(self) -> None:
+    def restart_pong_timeout(self) -> None:
         """The pong may be behind what was not read because the task is slow: it gets the whole timeout again."""
         if self._timeout is not None and self._awaits_pong and not self._stopped:
             self._timer.cancel()
@@ -69,7 +69,7 @@ class Heartbeat:
 
     def _expired(self) -> None:
         if self._connection.reading_paused:
-            # That is not the peer's failure: see wait_anew().
+            # That is not the peer's failure: see restart_pong_timeout().
             self._timer = self._loop.call_later(self._timeout or self._interval, self._expired)
         else:
             self._connection.fail_unresponsive()

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from websockets.exceptions import ConcurrencyError
 from websockets.frames import Close
 
-from ..exceptions import ConnectionClosed, PingTimeout
+from ...exceptions import ConnectionClosed, PingTimeout
 from .heartbeat import Heartbeat
 
 if TYPE_CHECKING:
-    from .link import Link
+    from .lifecycle import ConnectionLifecycle
 
 __all__ = ["Pings"]
 
@@ -28,10 +28,10 @@ _random_bytes = random.Random().randbytes
 class Pings:
     """The pings of one connection that are not answered yet, in the order in which they were sent."""
 
-    __slots__ = ("_heartbeat", "_link", "_loop", "_unanswered", "latency")
+    __slots__ = ("_connection", "_heartbeat", "_loop", "_unanswered", "latency")
 
-    def __init__(self, link: Link, loop: asyncio.AbstractEventLoop) -> None:
-        self._link = link
+    def __init__(self, link: ConnectionLifecycle, loop: asyncio.AbstractEventLoop) -> None:
+        self._connection = link
         self._loop = loop
         self._unanswered: dict[bytes, tuple[asyncio.Future[float] | None, float]] = {}
         self._heartbeat: Heartbeat | None = None
@@ -87,7 +87,7 @@ class Pings:
     def reading_resumed(self) -> None:
         """A pong may be among what was not read for a while."""
         if self._heartbeat is not None:
-            self._heartbeat.wait_anew()
+            self._heartbeat.restart_pong_timeout()
 
     def stop_heartbeat(self) -> None:
         """Send no more of them."""
@@ -103,15 +103,15 @@ class Pings:
 
     def _send(self, payload: bytes, waiter: asyncio.Future[float] | None, sent: float) -> None:
         self._unanswered[payload] = (waiter, sent)
-        self._link.stats.pings_sent += 1
-        self._link.wire.send_ping(payload)
+        self._connection.stats.pings_sent += 1
+        self._connection.wire.send_ping(payload)
 
     # What the heartbeat asks for
 
     @property
     def reading_paused(self) -> bool:
         """Whether a pong would not be read."""
-        return self._link.inbox.paused
+        return self._connection.queue.paused
 
     def send_heartbeat(self) -> None:
         """Send a ping that no task waits for."""
@@ -122,8 +122,8 @@ class Pings:
 
     def fail_unresponsive(self) -> None:
         """The peer answered no ping in ping_timeout. Nothing more is expected of it."""
-        self._link.wire.fail(Close(1011, "keepalive ping timeout"))
-        self._link.wire.transport.abort()
+        self._connection.wire.fail(Close(1011, "keepalive ping timeout"))
+        self._connection.wire.transport.abort()
 
 
 def _expire(waiter: asyncio.Future[float]) -> None:

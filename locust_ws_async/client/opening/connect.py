@@ -7,14 +7,14 @@ import functools
 import os
 import socket
 
-from ..exceptions import ConnectTimeout, HandshakeError, HandshakeRejected
+from ...exceptions import ConnectTimeout, HandshakeError, HandshakeRejected
+from ..options import ConnectOptions
+from ..wire.interface import Engine, Sink, Target
 from .cookies import HTTPSession, store_cookies
-from .engines.base import Engine, Sink, Target
 from .handshake import handshake_target, redirect, split_credentials
 from .network import SocketFactory, connect_error, connect_socket, connect_unix_socket
-from .options import ConnectOptions
-from .phases import ConnectPhases
 from .proxy import connect_through, proxy_for
+from .timing import ConnectPhases
 
 __all__ = ["open_wire"]
 

@@ -9,17 +9,17 @@ import socket
 import ssl
 from collections.abc import Callable
 
-from ..exceptions import ConnectError, ConnectionRefused, TLSError, UnknownHost
-from .addresses import SourceAddresses
-from .phases import ConnectPhases
+from ...exceptions import ConnectError, ConnectionRefused, TLSError, UnknownHost
+from .source_addresses import SourceAddresses
+from .timing import ConnectPhases
 
 __all__ = ["SocketFactory", "connect_error", "connect_socket", "connect_unix_socket"]
 
-_NO_PORT = (errno.EADDRNOTAVAIL, errno.EADDRINUSE)  # of connect(), and of bind(): all local ports are taken
+_PORTS_EXHAUSTED = (errno.EADDRNOTAVAIL, errno.EADDRINUSE)  # of connect(), and of bind(): all local ports are taken
 
 # What OpenSSL makes of an answer that is not TLS, by its version. (An alert would be TLS.)
-_NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"})
-_NO_TLS = " (does it speak TLS on this port? if not, connect to ws://)"
+_NOT_TLS_REASONS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"})
+_TLS_HINT = " (does it speak TLS on this port? if not, connect to ws://)"
 
 SocketFactory = Callable[[int, int, int], socket.socket]
 """Makes a socket from (family, type, protocol)."""
@@ -55,7 +55,7 @@ async def connect_socket(
             except OSError as exc:
                 sock.close()
                 error = exc
-                if exc.errno not in _NO_PORT:
+                if exc.errno not in _PORTS_EXHAUSTED:
                     break
             except BaseException:
                 sock.close()
@@ -119,9 +119,9 @@ def connect_error(exc: OSError, phase: str | None = None) -> ConnectError:
     if isinstance(exc, ssl.SSLError):
         # OpenSSL's own word for it, without the source line that its str() carries.
         reason = exc.reason or "connection closed"
-        return TLSError(f"TLS handshake failed: {reason}{_NO_TLS if reason in _NOT_TLS else ''}")
+        return TLSError(f"TLS handshake failed: {reason}{_TLS_HINT if reason in _NOT_TLS_REASONS else ''}")
     if phase == "tls" and isinstance(exc, ConnectionError):
-        return TLSError(f"TLS handshake failed: the server closed the connection{_NO_TLS}")
-    if exc.errno in _NO_PORT:
+        return TLSError(f"TLS handshake failed: the server closed the connection{_TLS_HINT}")
+    if exc.errno in _PORTS_EXHAUSTED:
         return ConnectError("no local port is free: let connections come from more addresses, with local_address")
     return ConnectError(os.strerror(exc.errno) if exc.errno else "the connection was lost while it was opened")

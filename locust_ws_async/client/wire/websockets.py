@@ -32,27 +32,10 @@ from websockets.protocol import State
 from websockets.typing import Subprotocol
 
 from ...exceptions import HandshakeError, HandshakeRejected
-from ..compression import Deflate
+from ..opening.compression import Deflate
 from ..options import ConnectOptions
-from .base import (
-    BINARY,
-    CLOSE,
-    NO_ANSWER,
-    NOT_OFFERED,
-    PING,
-    PONG,
-    TEXT,
-    TOO_LONG,
-    Ending,
-    Fragments,
-    InvalidFrame,
-    Sink,
-    Target,
-    Wire,
-    decode_text,
-    invalid_header,
-    not_utf8,
-)
+from .frames import BINARY, CLOSE, PING, PONG, TEXT, InvalidFrame, MessageAssembler, decode_text, not_utf8
+from .interface import NO_ANSWER, NOT_OFFERED, TOO_LONG, CloseInfo, Sink, Target, Wire, invalid_header
 
 try:
     from websockets.speedups import apply_mask
@@ -83,7 +66,7 @@ def check_options(options: ConnectOptions) -> None:
 
 
 async def open_wire(target: Target, sock: socket.socket, options: ConnectOptions, sink: Sink) -> Wire:
-    """See :class:`~.base.Engine`."""
+    """See :class:`~.interface.Engine`."""
     loop = asyncio.get_running_loop()
     wire = _Wire(target, options, sink)
     await loop.create_connection(
@@ -170,7 +153,7 @@ class _Wire(asyncio.BufferedProtocol):
         self._handshake_error: HandshakeError | None = None
         self._opened = False
         self._max_size = sys.maxsize if options.max_size is None else options.max_size
-        self._fragments = Fragments(options.max_size)
+        self._fragments = MessageAssembler(options.max_size)
         self._compressed = False
         self._scanning = False  # whether we cut the stream into frames; else the parser gets it as it comes
         self._short = 0  # a chunk that is exactly one data frame of up to this size needs no scan now
@@ -430,7 +413,7 @@ class _Wire(asyncio.BufferedProtocol):
         self._short = 0
         if self._opened:
             close = parser.close_exc
-            self._sink.closed(Ending(close.rcvd, close.sent, close.rcvd_then_sent, exc))
+            self._sink.closed(CloseInfo(close.rcvd, close.sent, close.rcvd_then_sent, exc))
         else:
             self._check_answer()
 

@@ -1,16 +1,14 @@
-"""From what a tester writes to a URL, and from a URL to the name of its rows."""
+"""From what the author of a locustfile writes to the URL to connect to."""
 
 from __future__ import annotations
 
 import re
-import sys
 from functools import lru_cache
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-__all__ = ["join_url", "row_name"]
+__all__ = ["join_url"]
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_ID = re.compile(r"(?<![^/])(?:\d+|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})(?![^/])")  # whole segments
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NOT_IN_HOST = re.compile(r"""[ "<>\\^`{|}]""")
 _NO_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -83,13 +81,3 @@ def _encoded(parts: SplitResult) -> SplitResult:
 def _quote(text: str, also: str) -> str:
     # RFC 3986 appendix A: sub-delims, and `also`. (quote() leaves letters, digits and -._~ by itself.)
     return quote(_NO_ESCAPE.sub("%25", text), safe="%!$&'()*+,;=" + also)
-
-
-def row_name(path_or_url: str, *, fold_ids: bool = False) -> str:
-    """
-    The default name of a connection's rows: the path without its query string, in which a token would make one row
-    for each user. With ``fold_ids``, ``/room/123`` becomes ``/room/{id}``, and likewise for a UUID.
-    """
-    path = urlsplit(path_or_url).path or "/"
-    # Interned: one object for all connections, which Locust's statistics find by identity.
-    return sys.intern(_ID.sub("{id}", path) if fold_ids else path)

@@ -1,4 +1,4 @@
-"""``GreenletEventLoop.wait_here()``: a task waits inside of itself for the next descriptor."""
+"""``GreenletEventLoop.wait_for_io_inline()``: a task waits inside of itself for the next descriptor."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Mailbox:
     async def get(self) -> bytes:
         task = asyncio.current_task()
         while not self.received:
-            here = self.loop.wait_here()
+            here = self.loop.wait_for_io_inline()
             assert asyncio.current_task() is task
             assert asyncio.get_running_loop() is self.loop
             self.waited[here] += 1
@@ -337,14 +337,14 @@ def test_only_for_tasks_of_the_loop(host: LoopHost, pair: Any) -> None:
         await arm()
         there.send(b"there")
         refused: list[bool] = []
-        loop.call_soon(lambda: refused.append(loop.wait_here()))
+        loop.call_soon(lambda: refused.append(loop.wait_for_io_inline()))
         await arm()
-        greenlet(lambda: refused.append(loop.wait_here())).switch()
+        greenlet(lambda: refused.append(loop.wait_for_io_inline())).switch()
         loop.set_debug(True)
-        refused.append(loop.wait_here())
+        refused.append(loop.wait_for_io_inline())
         loop.set_debug(False)
         loop.call_soon(lambda: None)
-        refused.append(loop.wait_here())
+        refused.append(loop.wait_for_io_inline())
         assert refused == [False] * 4
         mailbox.close()
 

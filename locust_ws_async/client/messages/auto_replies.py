@@ -17,20 +17,20 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from .encoding import encode
+from ..observing.events import KEEPALIVE
 from .matching import Correlation, Match, matches
-from .report import KEEPALIVE
+from .message import encode
 
 if TYPE_CHECKING:
-    from .connection import WebSocketConnection
+    from ..connection import WebSocketConnection
 
-__all__ = ["Answer", "Every", "Keepalive", "KeepaliveRule", "echo", "every", "ignore", "reply"]
+__all__ = ["AutoReplies", "AutoReply", "KeepaliveRule", "PeriodicSend", "echo", "every", "ignore", "reply"]
 
 Payload = str | bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AutoReply:
     """Answers each message that matches; None: with nothing. Made by :func:`echo`, :func:`reply`, :func:`ignore`."""
 
     match: Match
@@ -39,7 +39,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Every:
+class PeriodicSend:
     """Sends by itself. Made by :func:`every`."""
 
     seconds: float
@@ -47,38 +47,38 @@ class Every:
     name: str | None
 
 
-KeepaliveRule = Answer | Every
+KeepaliveRule = AutoReply | PeriodicSend
 
 
-def echo(match: Match, *, name: str | None = None) -> Answer:
+def echo(match: Match, *, name: str | None = None) -> AutoReply:
     """Send each message that matches back as it is. With a name, each is a ``WS KEEPALIVE`` row."""
     return reply(match, lambda message: message, name=name)
 
 
-def reply(match: Match, payload: Payload | Callable[[Payload], Payload], *, name: str | None = None) -> Answer:
+def reply(match: Match, payload: Payload | Callable[[Payload], Payload], *, name: str | None = None) -> AutoReply:
     """Answer each message that matches with this payload, or with what it makes of the message."""
     return _answer(match, payload, name)
 
 
-def ignore(match: Match) -> Answer:
+def ignore(match: Match) -> AutoReply:
     """Throw each message that matches away: it is counted, but is no row and does not wait for ``recv``."""
     return _answer(match, None, None)
 
 
-def _answer(match: Match, payload: Payload | Callable[[Payload], Payload] | None, name: str | None) -> Answer:
+def _answer(match: Match, payload: Payload | Callable[[Payload], Payload] | None, name: str | None) -> AutoReply:
     if isinstance(match, Correlation) or not callable(match):
         raise TypeError("keepalive: the match must be a predicate on the message, as json_subset({...}) makes it")
-    return Answer(match, payload, name)
+    return AutoReply(match, payload, name)
 
 
-def every(seconds: float, payload: Payload | Callable[[], Payload], *, name: str | None = None) -> Every:
+def every(seconds: float, payload: Payload | Callable[[], Payload], *, name: str | None = None) -> PeriodicSend:
     """Send this payload, or what it returns, every so many seconds while the connection is open."""
     if seconds <= 0:
         raise ValueError(f"every: seconds must be greater than 0, not {seconds!r}")
-    return Every(seconds, payload, name)
+    return PeriodicSend(seconds, payload, name)
 
 
-class Keepalive:
+class AutoReplies:
     """The rules at work on one connection."""
 
     __slots__ = ("_answers", "_connection", "_loop", "_timers", "_timetable")
@@ -88,11 +88,11 @@ class Keepalive:
     ) -> None:
         self._connection = connection
         self._loop = loop
-        self._answers = [rule for rule in rules if isinstance(rule, Answer)]
-        self._timetable = [rule for rule in rules if isinstance(rule, Every)]
+        self._answers = [rule for rule in rules if isinstance(rule, AutoReply)]
+        self._timetable = [rule for rule in rules if isinstance(rule, PeriodicSend)]
         self._timers: list[asyncio.TimerHandle] = []
 
-    def take(self, message: str | bytes, size: int, arrived: float) -> bool:
+    def try_consume(self, message: str | bytes, size: int, arrived: float) -> bool:
         """Answer the message; whether a rule matched it."""
         for rule in self._answers:
             if matches(rule.match, message):
@@ -133,6 +133,6 @@ class Keepalive:
         except Exception as exc:
             error = exc
         if error is not None or rule.name is not None:
-            connection.report_unawaited(
+            connection.report_in_background(
                 KEEPALIVE, rule.name or connection.name, began, perf_counter() - began, size, error, None
             )

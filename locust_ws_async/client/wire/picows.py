@@ -26,20 +26,8 @@ from websockets.http11 import Request, Response
 
 from ...exceptions import HandshakeError, HandshakeRejected
 from ..options import ConnectOptions
-from .base import (
-    NO_ANSWER,
-    NOT_OFFERED,
-    TOO_LONG,
-    Ending,
-    Fragments,
-    InvalidFrame,
-    Sink,
-    Target,
-    Wire,
-    invalid_header,
-    not_utf8,
-    parse_close,
-)
+from .frames import InvalidFrame, MessageAssembler, not_utf8, parse_close
+from .interface import NO_ANSWER, NOT_OFFERED, TOO_LONG, CloseInfo, Sink, Target, Wire, invalid_header
 
 __all__ = ["check_options", "open_wire"]
 
@@ -97,7 +85,7 @@ _logger = logging.getLogger("locust_ws_async.picows")
 
 
 def check_options(options: ConnectOptions) -> None:
-    """See :class:`~.base.Engine`."""
+    """See :class:`~.interface.Engine`."""
     if options.compression is not None:
         raise ValueError(
             f'the engine "picows" has no compression: set compression=None (now {options.compression!r}), '
@@ -110,7 +98,7 @@ def check_options(options: ConnectOptions) -> None:
 
 
 async def open_wire(target: Target, sock: socket.socket, options: ConnectOptions, sink: Sink) -> Wire:
-    """See :class:`~.base.Engine`."""
+    """See :class:`~.interface.Engine`."""
 
     if not isinstance(sock, socket.socket):
         # picows and aiofastnet insist on this class, which gevent replaces.
@@ -179,11 +167,11 @@ async def _cut(sock: socket.socket) -> None:
 
 
 class _Wire(picows.WSListener):
-    """Listens to one connection, and is its :class:`~.base.Wire`."""
+    """Listens to one connection, and is its :class:`~.interface.Wire`."""
 
     def __init__(self, options: ConnectOptions, sink: Sink, subprotocol: str | None, log: _Log) -> None:
         self._sink = sink
-        self._fragments: Fragments | None = None
+        self._fragments: MessageAssembler | None = None
         self._max_size = options.max_size
         # picows fails the connection for a longer frame, and delivers it all the same if more follows.
         self._limit = _limit(options)
@@ -261,7 +249,7 @@ class _Wire(picows.WSListener):
             self._sink.pong_received(frame.get_payload_as_bytes(), arrived)
         elif kind in (_TEXT, _BINARY, _CONT):
             if self._fragments is None:
-                self._fragments = Fragments(self._max_size)
+                self._fragments = MessageAssembler(self._max_size)
                 self._short = -1
             message = self._fragments.add(kind.value, bool(frame.fin), frame.get_payload_as_bytes())
             if not self._fragments.pending:
@@ -307,7 +295,7 @@ class _Wire(picows.WSListener):
         self.notice_failure()
         self._log.wire = None
         both = self._rcvd is not None and self._sent is not None
-        self._sink.closed(Ending(self._rcvd, self._sent, self._rcvd_first if both else None))
+        self._sink.closed(CloseInfo(self._rcvd, self._sent, self._rcvd_first if both else None))
         asyncio.get_running_loop().call_soon(_collect_error, transport)
 
     def pause_reading(self) -> None:

@@ -7,17 +7,18 @@ import json
 from collections.abc import Callable, Coroutine, Hashable
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
-from ..exceptions import CatchResponseError, ConnectionClosed, MessageTimeout
-from .deferred import Deferred
+from ...exceptions import CatchResponseError, ConnectionClosed, MessageTimeout
+from ..lazy_coroutine import LazyCoroutine
+from ..observing.events import RECV, REQUEST
 from .matching import Correlation, Match
-from .report import RECV, REQUEST
+from .message import Received
 
 if TYPE_CHECKING:
-    from .connection import WebSocketConnection
+    from ..connection import WebSocketConnection
 
-__all__ = ["Exchange", "Pending", "Reply"]
+__all__ = ["MessageWait", "PendingWaits", "Reply"]
 
 # A reply may come after its timeout, to be reported as late. For so long it is waited for, and for so many.
 _LATE_SECONDS = 60.0
@@ -26,18 +27,10 @@ _LATE_COUNT = 1000
 _NOT_READ = "no message that matches within the timeout, and none was read: the queue of recv is full (max_queue)"
 
 
-class Received(NamedTuple):
-    """A message with its size in bytes and its time of arrival (perf_counter)."""
-
-    message: str | bytes
-    size: int
-    arrived: float
-
-
-class Waiter:
+class PendingWait:
     """One wait. ``future`` is None once it was given up; what comes now is late."""
 
-    __slots__ = ("deadline", "future", "keeps_late", "key", "match", "name", "number", "problem", "started")
+    __slots__ = ("deadline", "future", "key", "match", "name", "number", "problem", "reports_late", "started")
 
     def __init__(
         self,
@@ -48,7 +41,7 @@ class Waiter:
         started: float,
         deadline: float,
         future: asyncio.Future[Received],
-        keeps_late: bool,
+        reports_late: bool,
     ) -> None:
         self.number = number
         self.match = match
@@ -57,16 +50,16 @@ class Waiter:
         self.started = started
         self.deadline = deadline
         self.future: asyncio.Future[Received] | None = future
-        self.keeps_late = keeps_late
+        self.reports_late = reports_late
         self.problem: Exception | None = None  # what the match raised for a message
 
     @property
-    def given_up(self) -> bool:
+    def abandoned(self) -> bool:
         """Whether its task was cancelled, and has not got round to saying so: nothing is for it now, late or not."""
-        return not self.keeps_late and self.future is not None and self.future.cancelled()
+        return not self.reports_late and self.future is not None and self.future.cancelled()
 
 
-class Pending:
+class PendingWaits:
     """
     All waits of one connection, in the order in which they began: a message goes to the oldest that it matches.
 
@@ -82,10 +75,10 @@ class Pending:
         self._connection = connection
         self._loop = loop
         self._number = 0
-        self._all: dict[int, Waiter] = {}
-        self._plain: dict[int, Waiter] = {}
-        self._keyed: dict[Correlation, dict[Hashable, list[Waiter]]] = {}
-        self._late: dict[int, Waiter] = {}
+        self._all: dict[int, PendingWait] = {}
+        self._plain: dict[int, PendingWait] = {}
+        self._keyed: dict[Correlation, dict[Hashable, list[PendingWait]]] = {}
+        self._late: dict[int, PendingWait] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def add(
@@ -95,12 +88,14 @@ class Pending:
         name: str,
         started: float,
         timeout: float | None,
-        keeps_late: bool,
-    ) -> Waiter:
+        reports_late: bool,
+    ) -> PendingWait:
         """Begin a wait. ``key``: for a Correlation, the value to wait for. ``timeout``: seconds."""
         self._number += 1
         deadline = float("inf") if timeout is None else self._loop.time() + timeout
-        waiter = Waiter(self._number, match, key, name, started, deadline, self._loop.create_future(), keeps_late)
+        waiter = PendingWait(
+            self._number, match, key, name, started, deadline, self._loop.create_future(), reports_late
+        )
         self._all[waiter.number] = waiter
         if isinstance(match, Correlation):
             self._keyed.setdefault(match, {}).setdefault(key, []).append(waiter)
@@ -109,9 +104,9 @@ class Pending:
         self._set_timer(deadline)
         return waiter
 
-    def take(self, message: str | bytes, size: int, arrived: float) -> bool:
+    def try_consume(self, message: str | bytes, size: int, arrived: float) -> bool:
         """Give the message to the oldest wait that it matches; whether there was one."""
-        oldest: Waiter | None = None
+        oldest: PendingWait | None = None
         for correlation, waiters in self._keyed.items():
             found = waiters.get(correlation.key_of_reply(message))
             if found and (oldest is None or found[0].number < oldest.number):
@@ -119,7 +114,7 @@ class Pending:
         for waiter in self._plain.values():
             if oldest is not None and waiter.number > oldest.number:
                 break
-            if waiter.given_up:
+            if waiter.abandoned:
                 continue
             if self._matches(waiter, message):
                 oldest = waiter
@@ -133,7 +128,7 @@ class Pending:
             oldest.future.set_result(Received(message, size, arrived))
         return True
 
-    def _matches(self, waiter: Waiter, message: str | bytes) -> bool:
+    def _matches(self, waiter: PendingWait, message: str | bytes) -> bool:
         assert not isinstance(waiter.match, Correlation)
         try:
             return bool(waiter.match(message))
@@ -141,10 +136,10 @@ class Pending:
             waiter.problem = waiter.problem or exc
             return False
 
-    def give_up(self, waiter: Waiter) -> None:
+    def abandon(self, waiter: PendingWait) -> None:
         """The task does not wait any more; what comes for it now is late."""
         waiter.future = None
-        if not waiter.keeps_late:
+        if not waiter.reports_late:
             self.remove(waiter)
         elif waiter.number in self._all:
             self._late[waiter.number] = waiter
@@ -153,7 +148,7 @@ class Pending:
             if len(self._late) > _LATE_COUNT:
                 self.remove(next(iter(self._late.values())))
 
-    def remove(self, waiter: Waiter) -> None:
+    def remove(self, waiter: PendingWait) -> None:
         """Forget a wait. One that is forgotten already does no harm."""
         if self._all.pop(waiter.number, None) is None:
             return
@@ -201,7 +196,7 @@ class Pending:
                 error = MessageTimeout(_NOT_READ) if self._connection.reading_paused else MessageTimeout()
                 error.__cause__ = waiter.problem
                 waiter.future.set_exception(error)
-                self.give_up(waiter)
+                self.abandon(waiter)
         self._set_timer(min((waiter.deadline for waiter in self._all.values()), default=float("inf")))
 
 
@@ -230,7 +225,7 @@ class Reply:
         self.verdict = CatchResponseError(text)
 
 
-class Exchange(Deferred[Any]):
+class MessageWait(LazyCoroutine[Any]):
     """
     What ``request`` and ``expect`` return: ``message = await exchange``, or, to check the message before it is
     reported, ``async with exchange as reply``. Nothing happens until then.
@@ -311,12 +306,12 @@ class Exchange(Deferred[Any]):
         closed_before = connection.closed_by_user
         self._started = perf_counter()
         try:
-            if self._take_from_inbox():
+            if self._take_from_queue():
                 return
             timeout = self._timeout
             if not self._usable:
                 timeout = await self._until_usable()
-                if self._take_from_inbox():  # what came right behind the handshake of a reconnect
+                if self._take_from_queue():  # what came right behind the handshake of a reconnect
                     return
             self._outcome = await self._wait(timeout)
         except MessageTimeout as exc:
@@ -329,11 +324,11 @@ class Exchange(Deferred[Any]):
                 self._report(exc)
             raise
 
-    def _take_from_inbox(self) -> bool:
+    def _take_from_queue(self) -> bool:
         """Whether what is expected is there already."""
         if self._payload is None:
             assert not isinstance(self._match, Correlation)
-            if found := self._connection.inbox.find(self._match, limit=1):
+            if found := self._connection.queue.find(self._match, limit=1):
                 self._outcome = found[0]
                 return True
         return False
@@ -367,7 +362,7 @@ class Exchange(Deferred[Any]):
 
     async def _wait(self, timeout: float | None) -> Received:
         connection = self._connection
-        pending = connection.dispatch.pending
+        pending = connection.router.pending
         opcode, payload, key = self._payload or (0, b"", None)
         is_request = self._payload is not None
         if is_request:
@@ -376,17 +371,17 @@ class Exchange(Deferred[Any]):
         future = waiter.future
         assert future is not None
         try:
-            while not future.done() and connection.wait_here():
+            while not future.done() and connection.wait_for_io_inline():
                 pass  # something was read, perhaps not for us
             return await future
         except asyncio.CancelledError:
-            pending.give_up(waiter)
+            pending.abandon(waiter)
             # It may have come, or failed, in the same turn of the loop, and nobody has seen it.
             if future.done() and not future.cancelled() and future.exception() is None:
                 if is_request:
                     connection.report_late(self._name, self._started, future.result())
                 else:
-                    connection.put_back(future.result())
+                    connection.requeue(future.result())
             raise
 
     def _report(self, error: BaseException | None) -> None:

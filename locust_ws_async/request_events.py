@@ -43,11 +43,11 @@ def _shared_reporter(request: EventHook, fire: Callable[..., None], statistics: 
 
 
 @lru_cache(maxsize=1)
-def _waiting(request: EventHook, fire: Callable[..., None], statistics: tuple[Any, ...]) -> _Waiting:
-    return _Waiting(request, fire, statistics)
+def _waiting(request: EventHook, fire: Callable[..., None], statistics: tuple[Any, ...]) -> _EventBuffer:
+    return _EventBuffer(request, fire, statistics)
 
 
-class _Waiting:
+class _EventBuffer:
     """Successes that only the statistics hear of, until the end of the hub's turn."""
 
     def __init__(self, request: EventHook, fire: Callable[..., None], statistics: tuple[Any, ...]) -> None:
@@ -57,7 +57,7 @@ class _Waiting:
         self.arguments: list[Any] = []
         """Of each event four, one behind the other."""
 
-    def fire_all(self) -> None:
+    def flush(self) -> None:
         # A listener that was added meanwhile did not listen yet when these happened, and must not block in the hub.
         fire = self.fire if self.listeners == self.statistics else self._count
         each = iter(self.arguments.copy())
@@ -70,8 +70,8 @@ class _Waiting:
             listener(**arguments)
 
 
-def _new_reporter(waiting: _Waiting, context: Callable[[], object]) -> Callable[..., None]:
-    fire, fire_waiting, arguments = waiting.fire, waiting.fire_all, waiting.arguments
+def _new_reporter(waiting: _EventBuffer, context: Callable[[], object]) -> Callable[..., None]:
+    fire, fire_waiting, arguments = waiting.fire, waiting.flush, waiting.arguments
     listeners, statistics = waiting.listeners, waiting.statistics
 
     def report(

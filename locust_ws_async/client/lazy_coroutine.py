@@ -6,12 +6,12 @@ from abc import abstractmethod
 from collections.abc import Coroutine, Generator
 from typing import Any, TypeVar
 
-__all__ = ["Deferred"]
+__all__ = ["LazyCoroutine"]
 
 T = TypeVar("T")
 
 
-class Deferred(Coroutine[Any, Any, T]):
+class LazyCoroutine(Coroutine[Any, Any, T]):
     """
     A coroutine for ``await``, ``asyncio.create_task`` and all else that takes one, except that one which is never used
     does no harm: nothing has begun, and nothing is "never awaited".

@@ -17,7 +17,7 @@ from websockets.proxy import Proxy, get_proxy, parse_proxy
 from websockets.streams import StreamReader
 from websockets.uri import WebSocketURI
 
-from ..exceptions import ConnectError, ProxyError
+from ...exceptions import ConnectError, ProxyError
 from .network import connect_error
 
 __all__ = ["check_proxy", "connect_through", "proxy_for"]

@@ -8,11 +8,11 @@ from urllib.parse import unquote, urljoin, urlsplit
 from websockets.headers import build_authorization_basic
 from websockets.uri import WebSocketURI, parse_uri
 
-from ..exceptions import HandshakeError
+from ...exceptions import HandshakeError
+from ..options import ConnectOptions
+from ..wire.interface import Target
 from .cookies import HTTPSession, cookie_header, matching_cookies
-from .engines.base import Target
-from .naming import join_url
-from .options import ConnectOptions
+from .url import join_url
 
 __all__ = ["handshake_target", "redirect", "split_credentials"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import cast
 
-from .base import Engine
+from .interface import Engine
 
 __all__ = ["ENGINES", "Engine", "load_engine"]
 

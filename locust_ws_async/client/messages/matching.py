@@ -162,7 +162,7 @@ def parse_json(message: str | bytes) -> Any:
     return value
 
 
-def forget_parsed() -> None:
+def clear_json_cache() -> None:
     """Let go of the message that was parsed last: it may be a long one."""
     global _last
     _last = (None, None)

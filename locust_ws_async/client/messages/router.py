@@ -12,47 +12,49 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from .exchanges import Pending
-from .handlers import Handlers
-from .keepalive import Keepalive, KeepaliveRule
-from .matching import forget_parsed
+from .auto_replies import AutoReplies, KeepaliveRule
+from .matching import clear_json_cache
+from .requests import PendingWaits
+from .subscriptions import Subscriptions
 
 if TYPE_CHECKING:
-    from .connection import WebSocketConnection
+    from ..connection import WebSocketConnection
 
-__all__ = ["Dispatch"]
+__all__ = ["MessageRouter"]
 
 _SMALL = 4096  # bytes; a message that is no longer may stay in memory until the next is parsed
 
 
-class Dispatch:
+class MessageRouter:
     """Everything but ``recv`` that takes messages of one connection. A connection that needs none of it has none."""
 
-    __slots__ = ("_connection", "handlers", "keepalive", "pending")
+    __slots__ = ("_connection", "auto_replies", "pending", "subscriptions")
 
     def __init__(
         self, connection: WebSocketConnection, loop: asyncio.AbstractEventLoop, rules: tuple[KeepaliveRule, ...]
     ) -> None:
         self._connection = connection
-        self.keepalive = Keepalive(connection, loop, rules)
-        self.pending = Pending(connection, loop)
-        self.handlers = Handlers(connection)
+        self.auto_replies = AutoReplies(connection, loop, rules)
+        self.pending = PendingWaits(connection, loop)
+        self.subscriptions = Subscriptions(connection)
 
-    def take(self, message: str | bytes, size: int, arrived: float) -> bool:
+    def route(self, message: str | bytes, size: int, arrived: float) -> bool:
         """Whether somebody took the message, so that ``recv`` does not get it."""
         try:
             taken = (
-                self.keepalive.take(message, size, arrived)
-                or self.pending.take(message, size, arrived)
-                or self.handlers.take(message, size, arrived)
+                self.auto_replies.try_consume(message, size, arrived)
+                or self.pending.try_consume(message, size, arrived)
+                or self.subscriptions.try_consume(message, size, arrived)
             )
         except BaseException as exc:  # a kill, where a match or a payload blocked
             self._connection.escalate(exc)
             taken = True
         if size > _SMALL:
-            forget_parsed()
+            clear_json_cache()
         return taken
 
-    def take_again(self, message: str | bytes, size: int, arrived: float) -> bool:
+    def reroute(self, message: str | bytes, size: int, arrived: float) -> bool:
         """The same for a message that a wait had taken, and has no use for any more."""
-        return self.pending.take(message, size, arrived) or self.handlers.take(message, size, arrived)
+        return self.pending.try_consume(message, size, arrived) or self.subscriptions.try_consume(
+            message, size, arrived
+        )

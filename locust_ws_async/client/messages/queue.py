@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 
 from websockets.frames import Close
 
-from .exchanges import Received
-from .matching import Match, forget_parsed, matches
+from .matching import Match, clear_json_cache, matches
+from .message import Received
 
 if TYPE_CHECKING:
-    from .link import Link
+    from ..session.lifecycle import ConnectionLifecycle
 
-__all__ = ["Inbox"]
+__all__ = ["ReceiveQueue"]
 
 _logger = logging.getLogger("locust_ws_async.client")
-_warned: set[str] = set()  # the names whose inbox was full once; one warning each is enough
+_warned: set[str] = set()  # the names whose queue was full once; one warning each is enough
 
 
-class Inbox(deque[tuple["str | bytes", int, float]]):
+class ReceiveQueue(deque[tuple["str | bytes", int, float]]):
     """
     A queue of (message, size in bytes, time of arrival).
 
@@ -30,11 +30,11 @@ class Inbox(deque[tuple["str | bytes", int, float]]):
         overflow: "pause", "drop" or "fail", see :class:`ConnectOptions`.
     """
 
-    __slots__ = ("_link", "_overflow", "limit", "paused")
+    __slots__ = ("_connection", "_overflow", "limit", "paused")
 
-    def __init__(self, link: Link, limit: int | None, overflow: str) -> None:
+    def __init__(self, link: ConnectionLifecycle, limit: int | None, overflow: str) -> None:
         super().__init__()
-        self._link = link
+        self._connection = link
         self._overflow = overflow
         self.limit = limit or float("inf")
         self.paused = False
@@ -44,20 +44,20 @@ class Inbox(deque[tuple["str | bytes", int, float]]):
         """There are ``limit`` messages, or more."""
         match self._overflow:
             case "pause":
-                if not self.paused and self._link.connected:
+                if not self.paused and self._connection.connected:
                     self._warn("Reading stops until half of them are taken, which also delays pings and pongs.")
                     self.paused = True
-                    self._link.wire.pause_reading()
+                    self._connection.wire.pause_reading()
             case "drop":
                 if len(self) > self.limit:
                     self._warn("The oldest are dropped.")
                     self.popleft()
-                    self._link.stats.messages_dropped += 1
+                    self._connection.stats.messages_dropped += 1
             case "fail":
-                if len(self) > self.limit and self._link.connected:
-                    self._link.wire.fail(Close(1008, "receive queue full"))
+                if len(self) > self.limit and self._connection.connected:
+                    self._connection.wire.fail(Close(1008, "receive queue full"))
 
-    def taken(self) -> None:
+    def resume_if_drained(self) -> None:
         """A message was taken while reading had stopped."""
         if self.paused and len(self) <= self.limit / 2:
             self.resume()
@@ -65,8 +65,8 @@ class Inbox(deque[tuple["str | bytes", int, float]]):
     def resume(self) -> None:
         """Read on, however many there are."""
         self.paused = False
-        self._link.pings.reading_resumed()
-        wire = self._link.wire
+        self._connection.pings.reading_resumed()
+        wire = self._connection.wire
         if not wire.transport.is_closing():
             wire.resume_reading()
 
@@ -79,15 +79,15 @@ class Inbox(deque[tuple["str | bytes", int, float]]):
                 found.append(Received(*entry))
             else:
                 left.append(entry)
-        forget_parsed()
+        clear_json_cache()
         if take and found:
             self.clear()
             self.extend(left)
-            self.taken()
+            self.resume_if_drained()
         return found
 
     def _warn(self, consequence: str) -> None:
-        name = self._link.name
+        name = self._connection.name
         level = logging.DEBUG if name in _warned else logging.WARNING
         _warned.add(name)
         _logger.log(

@@ -1,0 +1,21 @@
+"""The names of rows."""
+
+from __future__ import annotations
+
+import re
+import sys
+from urllib.parse import urlsplit
+
+__all__ = ["row_name"]
+
+_ID = re.compile(r"(?<![^/])(?:\d+|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})(?![^/])")  # whole segments
+
+
+def row_name(path_or_url: str, *, fold_ids: bool = False) -> str:
+    """
+    The default name of a connection's rows: the path without its query string, in which a token would make one row
+    for each user. With ``fold_ids``, ``/room/123`` becomes ``/room/{id}``, and likewise for a UUID.
+    """
+    path = urlsplit(path_or_url).path or "/"
+    # Interned: one object for all connections, which Locust's statistics find by identity.
+    return sys.intern(_ID.sub("{id}", path) if fold_ids else path)

@@ -1,0 +1,1 @@
+"""Staying connected: the life of a connection, reconnects, pings."""
