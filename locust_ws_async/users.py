@@ -155,9 +155,11 @@ class AsyncWebSocketUser(AsyncUser):
                     print(await room.recv())
 
     ``self.client`` is the same object, unless another base class gives a client (``HttpUser``, ``FastHttpUser``; in
-    either order). The settings below are the defaults of ``self.ws.connect(...)``, which takes each of them as a
-    keyword; :class:`~locust_ws_async.client.ConnectOptions` tells more about them. Connections belong to the user, not
-    to the task that made them; those that are open when the user stops are closed with code 1000.
+    either order). Connections belong to the user, not to the task that made them; those that are open when the user
+    stops are closed with code 1000.
+
+    The class attributes that have no docstring here are the defaults of ``self.ws.connect(...)``, which takes each of
+    them as a keyword; :class:`~locust_ws_async.client.ConnectOptions` documents them.
     """
 
     abstract = True
@@ -173,102 +175,39 @@ class AsyncWebSocketUser(AsyncUser):
     called again, up to ``attempts`` times in all: Locust would otherwise end the user for good
     (locust/user/users.py:160). None for neither."""
 
+    # The defaults of ConnectOptions, which documents each of them.
     headers: Mapping[str, str] | Iterable[tuple[str, str]] = _DEFAULTS.headers
-    """Extra headers of the opening handshake."""
-
     cookies: Mapping[str, str] = _DEFAULTS.cookies
-    """Cookies of the opening handshake."""
-
     auth: tuple[str, str] | None = _DEFAULTS.auth
-    """User name and password for basic authentication."""
-
     bearer: str | None = _DEFAULTS.bearer
-    """A token to send as ``Authorization: Bearer``."""
-
     origin: str | None = _DEFAULTS.origin
-    """The ``Origin`` header, as browsers send it."""
-
     user_agent: str | None = _DEFAULTS.user_agent
-    """The ``User-Agent`` header."""
-
     share_cookies: bool = _DEFAULTS.share_cookies
-    """Share cookies with ``self.client`` of an ``HttpUser`` or ``FastHttpUser`` among the bases."""
-
     share_headers: Sequence[str] = _DEFAULTS.share_headers
-    """Names of headers to send as that ``self.client`` does, ``("Authorization",)`` for instance."""
-
     subprotocols: Sequence[str] = _DEFAULTS.subprotocols
-    """Subprotocols to offer, the preferred one first."""
-
     compression: Literal["deflate"] | Deflate | None = _DEFAULTS.compression
-    """``"deflate"`` or a ``Deflate`` with parameters offers permessage-deflate (RFC 7692)."""
-
     redirect_limit: int = _DEFAULTS.redirect_limit
-    """HTTP redirects to follow."""
-
     ssl: SSLContext | None = _DEFAULTS.ssl
-    """A TLS context for ``wss``, for whatever ``verify`` and ``cert`` cannot say."""
-
     verify: bool | FilePath = _DEFAULTS.verify
-    """False accepts any certificate; a path is that of the authorities to accept."""
-
     cert: FilePath | tuple[FilePath, FilePath | None] | None = _DEFAULTS.cert
-    """The client's certificate: a PEM file with its private key, or a pair of files."""
-
     server_hostname: str | None = _DEFAULTS.server_hostname
-    """The name to verify in TLS, if not that of the URL."""
-
     proxy: str | bool | None = _DEFAULTS.proxy
-    """``http://...`` or ``socks5h://...``; True for the system's; None to connect directly."""
-
     unix_socket: FilePath | None = _DEFAULTS.unix_socket
-    """Connect to this path instead of the URL's host and port."""
-
     local_address: str | Sequence[str] | SourceAddresses | None = None
-    """Connect from this address, or from several or a network (``10.0.0.0/28``) in turn, across all users."""
-
     fold_ids: bool = _DEFAULTS.fold_ids
-    """Numbers and UUIDs in the path become ``{id}`` in the default name of the rows."""
-
     max_size: int | None = _DEFAULTS.max_size
-    """Bytes: a longer message ends the connection with 1009."""
-
     max_queue: int | None = _DEFAULTS.max_queue
-    """Messages that may wait to be received; then reading pauses."""
-
     overflow: Literal["pause", "drop", "fail"] = _DEFAULTS.overflow
-    """What a full queue does: stop reading, drop its oldest messages, or end the connection."""
-
     open_timeout: float | None = _DEFAULTS.open_timeout
-    """Seconds for name lookup, TCP, proxy, TLS, handshake and redirects together."""
-
     close_timeout: float = _DEFAULTS.close_timeout
-    """Seconds that a close waits for the server before it cuts the connection."""
-
     ping_interval: float | None = _DEFAULTS.ping_interval
-    """Seconds between pings that the client sends by itself; None for none."""
-
     ping_timeout: float | None = _DEFAULTS.ping_timeout
-    """Seconds that a peer has to answer a ping."""
-
     record_last: int | None = _DEFAULTS.record_last
-    """Keep this many of the last frames, and write them to a file when the session or a check of it fails."""
-
     record_to: FilePath | None = _DEFAULTS.record_to
-    """The folder for these files; by default ``websocket-recordings``."""
-
     request_timeout: float | None = _DEFAULTS.request_timeout
-    """Seconds that ``request`` and ``expect`` wait, if they are not told otherwise."""
-
     keepalive: KeepaliveRule | Sequence[KeepaliveRule] = _DEFAULTS.keepalive
-    """Application keepalive: ``echo(json_subset({"type": "keepalive"}))`` for instance."""
-
     reconnect: Backoff | None = _DEFAULTS.reconnect
-    """Make lost connections again: ``Backoff()`` for instance."""
-
     on_connected: Callable[[WebSocketConnection], Awaitable[object]] | None = _DEFAULTS.on_connected
-    """Awaited with the connection after each connect and reconnect; may be a method: ``async def on_connected(self,
-    connection)``."""
 
     _options: ClassVar[ConnectOptions] = _DEFAULTS
 

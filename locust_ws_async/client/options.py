@@ -8,7 +8,7 @@ import socket
 import ssl as ssl_module
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
 from .messages.auto_replies import KeepaliveRule
 from .opening.compression import Deflate
@@ -16,9 +16,6 @@ from .opening.proxy import check_proxy
 from .opening.source_addresses import SourceAddresses
 from .opening.tls import tls_context
 from .session.backoff import Backoff
-
-if TYPE_CHECKING:
-    from .connection import WebSocketConnection
 
 __all__ = ["USER_AGENT", "ConnectOptions"]
 
@@ -30,207 +27,182 @@ FilePath = str | os.PathLike[str]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectOptions:
     """
-    The settings of a connection. ``WebSocketClient.connect`` takes each of them as a keyword.
+    The settings of a connection. ``WebSocketClient.connect`` takes each of them as a keyword, and
+    ``AsyncWebSocketUser`` has each of them as a class attribute.
 
-    Args:
-        headers: extra headers of the opening handshake, as a mapping or as (name, value) pairs.
-        cookies: cookies to send, by name.
-        auth: user name and password for basic authentication, in place of those of the URL.
-        bearer: a token to send as ``Authorization: Bearer``.
-        origin: the ``Origin`` header, as browsers send it: ``https://shop.example``.
-        user_agent: the ``User-Agent`` header; None for none.
-        share_cookies: send the cookies that the same user's HTTP session has for the URL, and store in it those that
-            the handshake sets.
-        share_headers: names of headers to send as the HTTP session would, ``("Authorization",)`` for instance.
-        subprotocols: subprotocols to offer, the preferred one first.
-        compression: "deflate", or a :class:`Deflate` with parameters, offers permessage-deflate (RFC 7692); None does
-            not. Off by default: with it a small message costs the load generator about twice the CPU, and each
-            connection takes more memory.
-        redirect_limit: follow this many HTTP redirects. Not from ``wss`` to ``ws``; and to another host, port or scheme
-            without cookies, authorization, ``share_headers`` and ``server_hostname`` of these settings. Other
-            ``headers`` go along, as with requests and httpx: a secret in one (``X-Api-Key``) too, unless this
-            is 0.
-        ssl: a TLS context for ``wss``, for whatever ``verify`` and ``cert`` cannot say.
-        verify: False accepts any certificate; a path is that of a PEM file with the authorities to accept, or of a
-            folder of them that ``openssl rehash`` has prepared.
-            Connections with the same settings share one TLS context in the process.
-        cert: the client's certificate: a PEM file with its private key in it, or a pair of files with one each.
-        server_hostname: the name to ask for and to verify in TLS, if not that of the URL.
-        proxy: ``http://user:password@host:port`` for CONNECT, or ``socks5h://...`` (also ``socks5``, ``socks4a``,
-            ``socks4``; with the ``h`` and ``a`` the proxy looks names up); True for the system's proxy
-            (``HTTPS_PROXY``, ...) if there is one; None to connect directly. TLS to the proxy itself (``https://``) is
-            refused.
-        unix_socket: connect to this path instead of the URL's host and port.
-        local_address: connect from this address of the machine, or from several in turn: addresses or networks
-            (``10.0.0.0/28``), or a :class:`SourceAddresses`.
-        fold_ids: in the default name of the rows, numbers and UUIDs between slashes become ``{id}``.
-        max_size: a longer message (bytes) ends the connection with 1009; None for no limit.
-        max_queue: this many messages may wait for ``recv``; None for no limit.
-        overflow: what happens then. "pause": nothing is read from the socket until half of them are taken, which also
-            delays pings and pongs. "drop": the oldest are dropped, and counted. "fail": the connection ends with 1008.
-        open_timeout: seconds for name lookup, TCP, proxy, TLS, handshake and redirects together; None for no limit.
-        close_timeout: seconds that ``close`` waits for the server before it cuts the connection.
-        ping_interval: seconds between pings that the client sends by itself; None for none, as browsers do.
-        ping_timeout: a peer that does not answer such a ping in these seconds has failed; None to wait forever.
-        record_last: the flight recorder: keep this many of the last messages and control frames, and write them to a
-            file when the session or a check of it fails. None for no recorder.
-        record_to: the folder for these files, JSON lines; by default ``websocket-recordings``. They hold the beginnings
-            of messages; secrets in headers and query strings are masked.
-        request_timeout: seconds that ``request`` and ``expect`` wait, if they are not told otherwise; None for no
-            limit.
-        keepalive: what the server wants answered, or to see, or what is not to be seen: a rule made by ``echo``,
-            ``reply``, ``every`` or ``ignore``, or several.
-        reconnect: make a connection that was lost again, with these delays; None not to. A server that closes with
-            1000 ends it for good.
-        on_connected: called with the connection, and awaited, after each success: to log in and to subscribe. Other
-            tasks can use the connection when it is done.
+    Each setting is documented below its name, and nowhere else in the code.
+
+    Raises:
+        TypeError, ValueError: a setting is wrong. The text names the setting and says what it must be.
+        ImportError: the setting needs a package that is not installed.
     """
 
     headers: Mapping[str, str] | Iterable[tuple[str, str]] = ()
+    """Extra headers of the opening handshake: a mapping, or pairs of name and value. A header given here replaces the
+    one that another setting would send under the same name; only cookies are joined to those of ``cookies``."""
+
     cookies: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Cookies to send in the opening handshake, by name."""
+
     auth: tuple[str, str] | None = None
+    """The user name and the password for basic authentication. They replace those of the URL. None sends those of the
+    URL, if it has any."""
+
     bearer: str | None = None
+    """A token to send as ``Authorization: Bearer``. It excludes ``auth``. None sends no token."""
+
     origin: str | None = None
+    """The ``Origin`` header, as a browser sends it: ``https://shop.example``. None sends no such header."""
+
     user_agent: str | None = USER_AGENT
+    """The ``User-Agent`` header. None sends no such header."""
+
     share_cookies: bool = False
+    """Whether to send the cookies that the HTTP client of the same user (``HttpUser`` or ``FastHttpUser`` among the
+    bases) has for this URL, and to store in that client the cookies that the handshake sets."""
+
     share_headers: tuple[str, ...] = ()
+    """The names of headers to send with the values that the HTTP client of the same user sends:
+    ``("Authorization",)`` for instance."""
+
     subprotocols: tuple[str, ...] = ()
+    """The subprotocols to offer to the server, the preferred one first."""
+
     compression: Literal["deflate"] | Deflate | None = None
+    """``"deflate"``, or a ``Deflate(...)`` with parameters, offers permessage-deflate (RFC 7692) to the server. None
+    offers no compression: a small compressed message costs the load generator about twice the CPU time, and each
+    connection takes more memory."""
+
     redirect_limit: int = 10
+    """How many HTTP redirects of the opening handshake to follow; 0 follows none. A redirect from ``wss`` to ``ws`` is
+    an error. A redirect to another host, port or scheme is followed without ``cookies``, ``auth``, ``bearer``,
+    ``share_headers`` and ``server_hostname``, and without a ``Cookie`` or an authorization in ``headers``. All other
+    ``headers`` go along, as with HTTP clients: also a secret in ``X-Api-Key``."""
+
     ssl: ssl_module.SSLContext | None = None
+    """A whole TLS context for ``wss``, for what ``verify`` and ``cert`` cannot express; it excludes both. None makes
+    the context from ``verify`` and ``cert``."""
+
     verify: bool | FilePath = True
+    """True accepts the certificates that the system's authorities have signed, and False accepts any certificate. A
+    path names a PEM file with the authorities to accept, or a folder of such files that ``openssl rehash`` has
+    prepared. All connections of a process that have the same settings share one TLS context."""
+
     cert: FilePath | tuple[FilePath, FilePath | None] | None = None
+    """The client's certificate: the path of a PEM file that also holds the private key, or a pair of paths, of the
+    certificate and of the key. None sends no certificate."""
+
     server_hostname: str | None = None
+    """The host name to ask for in TLS, and to verify in the server's certificate. None takes that of the URL."""
+
     proxy: str | bool | None = None
+    """The URL of a proxy: ``http://user:password@host:port``, which is asked to CONNECT, or ``socks5h://host:port``
+    (also ``socks5``, ``socks4a``, ``socks4``; with ``socks5h`` and ``socks4a`` the proxy looks up the name of the
+    server). True takes the system's proxy (``HTTPS_PROXY`` and its kin), if there is one. None connects directly. TLS
+    to the proxy itself (``https://``) is refused."""
+
     unix_socket: FilePath | None = None
+    """The path of a unix socket to connect to, instead of the host and port of the URL. None connects by TCP."""
+
     local_address: str | Sequence[str] | SourceAddresses | None = None
+    """The address of this machine to connect from. Several addresses, or networks such as ``10.0.0.0/28``, take turns
+    over all users of the process; a ``SourceAddresses`` is a rotation of its own. None leaves the address to the
+    system."""
+
     fold_ids: bool = False
+    """Whether numbers and UUIDs between slashes become ``{id}`` in the default name of the rows: ``/room/123`` becomes
+    ``/room/{id}``."""
+
     max_size: int | None = 2**20
+    """The most bytes that a received message may have. A longer message ends the connection with close code 1009. None
+    sets no limit."""
+
     max_queue: int | None = 1024
+    """How many messages may wait for ``recv``; ``overflow`` says what happens at this limit. None sets no limit."""
+
     overflow: Literal["pause", "drop", "fail"] = "pause"
+    """What happens when ``max_queue`` messages wait for ``recv``. With ``"pause"`` nothing is read from the socket
+    until half of them are taken, which also delays pings and pongs. With ``"drop"`` the oldest messages are dropped,
+    and ``stats.messages_dropped`` counts them. With ``"fail"`` the connection ends with close code 1008."""
+
     open_timeout: float | None = 10.0
+    """Seconds that a connect may take: name lookup, TCP, proxy, TLS, opening handshake and redirects together. None
+    sets no limit."""
+
     close_timeout: float = 2.0
+    """Seconds that a close waits for the server, before it cuts the connection."""
+
     ping_interval: float | None = None
+    """Seconds from one ping that the client sends by itself to the next. None sends no such pings, as browsers do."""
+
     ping_timeout: float | None = 20.0
+    """Seconds that the server has to answer a ping. If it does not answer one of ``ping_interval``, the session has
+    failed; for ``ping()`` this is the default timeout. None sets no limit."""
+
     request_timeout: float | None = 30.0
+    """Seconds that ``request`` and ``expect`` wait for their message, unless they are given a timeout of their own.
+    None sets no limit."""
+
     record_last: int | None = None
+    """The flight recorder keeps this many of the last messages and control frames, and writes them to a file of JSON
+    lines when a row of the connection fails. None keeps no recorder."""
+
     record_to: FilePath | None = None
+    """The folder that ``record_last`` writes its files to. The files hold the beginning of each message; secrets in
+    headers and query strings are masked. None means ``websocket-recordings`` in the working directory."""
+
     keepalive: KeepaliveRule | Sequence[KeepaliveRule] = ()
+    """What the server wants to be answered, to be sent now and then, or what nobody needs to see: a rule that
+    ``echo``, ``reply``, ``every`` or ``ignore`` has made, or several rules."""
+
     reconnect: Backoff | None = None
-    on_connected: Callable[[WebSocketConnection], Awaitable[object]] | None = None
+    """A ``Backoff(...)`` with the delays after which a lost connection is made again. A server that closes with code
+    1000 ends the connection for good. None makes no lost connection again."""
+
+    on_connected: Callable[[Any], Awaitable[object]] | None = None
+    """An async function that is awaited with the ``WebSocketConnection`` after each connect and each reconnect: to log
+    in, and to subscribe. Other tasks can use the connection when it is done. On a user class it may be a method:
+    ``async def on_connected(self, connection)``. None awaits nothing."""
 
     def __post_init__(self) -> None:
-        pairs = self.headers.items() if isinstance(self.headers, Mapping) else self.headers
-        object.__setattr__(self, "headers", tuple(_header(pair) for pair in pairs))
-        self._check_request()
-        for name in ("subprotocols", "share_headers"):
+        for name, check in _CHECKS.items():
             value = getattr(self, name)
-            if isinstance(value, str):
-                raise TypeError(f"{name} must be a sequence of names: [{value!r}], not a string")
-            object.__setattr__(self, name, tuple(value))
-        if self.compression not in (None, "deflate") and not isinstance(self.compression, Deflate):
-            raise ValueError(f'compression must be "deflate", Deflate(...) or None, not {self.compression!r}')
-        if isinstance(self.redirect_limit, bool) or not isinstance(self.redirect_limit, int) or self.redirect_limit < 0:
-            raise ValueError(f"redirect_limit must be 0 or more, not {self.redirect_limit!r}")
-        self._check_tls()
-        self._check_route()
-        self._check_life()
-        if self.record_to is not None:
-            if not isinstance(self.record_to, (str, os.PathLike)):
-                raise TypeError(f"record_to must be the path of a folder, or None, not {self.record_to!r}")
-            if self.record_last is None:
-                raise ValueError("record_to is where record_last writes: set record_last, to 50 for instance")
-        for name in ("max_size", "max_queue", "record_last"):
-            _positive(name, getattr(self, name), int)
-        for name in ("open_timeout", "ping_interval", "ping_timeout", "request_timeout"):
-            _positive(name, getattr(self, name), float)
-        if self.close_timeout is None:
-            raise TypeError("close_timeout must be a number of seconds: a close without a bound may never end")
-        _positive("close_timeout", self.close_timeout, float)
+            checked = check(name, value)
+            if checked is not value:
+                object.__setattr__(self, name, checked)
+        self._check_together()
 
-    def _check_life(self) -> None:
-        if self.overflow not in ("pause", "drop", "fail"):
-            raise ValueError(f'overflow must be "pause", "drop" or "fail", not {self.overflow!r}')
-        if not all(isinstance(rule, KeepaliveRule) for rule in self.keepalive_rules):
-            raise TypeError(
-                "keepalive must be a rule made by echo(), reply(), every() or ignore(), or a sequence of them"
-            )
-        if self.reconnect is not None and not isinstance(self.reconnect, Backoff):
-            raise TypeError(f"reconnect must be a Backoff(...) or None, not {self.reconnect!r}")
-        if self.on_connected is not None and not callable(self.on_connected):
-            raise TypeError(f"on_connected must be an async function of the connection, not {self.on_connected!r}")
+    def _check_together(self) -> None:
+        """Check what one setting by itself cannot show."""
+        if self.auth is not None and self.bearer is not None:
+            raise ValueError("auth and bearer exclude each other: there is one Authorization header")
+        if self.verify is not True or self.cert is not None:
+            if self.ssl is not None:
+                raise ValueError("ssl is a whole TLS context: set verify and cert there, or leave ssl None")
+            self.tls_context()  # reads the files, if these settings are new
+        if self.unix_socket is not None:
+            for name in ("proxy", "local_address"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"unix_socket and {name} exclude each other: set one of them to None")
+        if self.record_to is not None and self.record_last is None:
+            raise ValueError("record_to is where record_last writes: set record_last, to 50 for instance")
+
+    # The settings as they are used: __post_init__ has made them so.
+
+    @property
+    def header_pairs(self) -> tuple[tuple[str, str], ...]:
+        """``headers`` as pairs of name and value."""
+        return cast("tuple[tuple[str, str], ...]", self.headers)
 
     @property
     def keepalive_rules(self) -> tuple[KeepaliveRule, ...]:
         """All rules of ``keepalive``."""
         return (self.keepalive,) if isinstance(self.keepalive, KeepaliveRule) else tuple(self.keepalive)
 
-    def _check_request(self) -> None:
-        if not isinstance(self.cookies, Mapping):
-            raise TypeError(f"cookies must be a mapping of str to str, not {self.cookies!r}")
-        for name, value in self.cookies.items():
-            if not isinstance(name, str) or not isinstance(value, str):
-                raise TypeError(f"cookies must be a mapping of str to str; found {name!r}: {value!r}")
-            if any(character in name + value for character in ";\r\n"):
-                raise ValueError(f"cookies: {name!r} contains a semicolon or a line break")
-        if self.auth is not None:
-            match self.auth:
-                case (str() as user, str()):
-                    if ":" in user:  # which ends the user name (RFC 7617 section 2)
-                        raise ValueError(f"auth: a user name cannot contain a colon, as {user!r} does")
-                case _:
-                    raise TypeError("auth must be a pair of user name and password; for a token set bearer")
-            if self.bearer is not None:
-                raise ValueError("auth and bearer exclude each other: there is one Authorization header")
-        object.__setattr__(self, "unix_socket", _path(self.unix_socket))
-        for name in ("bearer", "origin", "user_agent", "server_hostname", "unix_socket"):
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, str):
-                raise TypeError(f"{name} must be a str or None, not {value!r}")
-            if value is not None and ("\r" in value or "\n" in value):
-                raise ValueError(f"{name} contains a line break")
-
-    def _check_tls(self) -> None:
-        if self.ssl is not None and not isinstance(self.ssl, ssl_module.SSLContext):
-            raise TypeError(f"ssl must be an ssl.SSLContext or None, not {self.ssl!r}")
-        object.__setattr__(self, "verify", _path(self.verify))
-        if not isinstance(self.verify, (bool, str)):
-            raise TypeError(f"verify must be True, False, or a path of authorities, not {self.verify!r}")
-        if self.cert is not None:
-            match [_path(file) for file in (self.cert if isinstance(self.cert, (tuple, list)) else (self.cert, None))]:
-                case [str() as certificate, (str() | None) as key]:
-                    object.__setattr__(self, "cert", (certificate, key))
-                case _:
-                    raise TypeError(f"cert must be a path or a pair of paths, not {self.cert!r}")
-        if self.verify is not True or self.cert is not None:
-            if self.ssl is not None:
-                raise ValueError("ssl is a whole TLS context: set verify and cert there, or leave ssl None")
-            self.tls_context()  # reads the files, if these settings are new
-
-    def _check_route(self) -> None:
-        source = self.local_address
-        if source is not None and not isinstance(source, SourceAddresses):
-            addresses = (source,) if isinstance(source, str) else tuple(source)
-            if not all(isinstance(address, str) for address in addresses):
-                raise TypeError(f"local_address must be an IP address or several of them, not {source!r}")
-            object.__setattr__(self, "local_address", SourceAddresses.shared(addresses))
-        if isinstance(self.proxy, str):
-            check_proxy(self.proxy)
-        elif self.proxy is not None and self.proxy is not True:
-            raise TypeError(f"proxy must be a URL, True for the system's, or None, not {self.proxy!r}")
-        if self.unix_socket is not None:
-            if not hasattr(socket, "AF_UNIX"):
-                raise ValueError("unix_socket: this platform has no unix sockets")
-            for name in ("proxy", "local_address"):
-                if getattr(self, name) is not None:
-                    raise ValueError(f"unix_socket and {name} exclude each other: set one of them to None")
-
     @property
     def source(self) -> SourceAddresses | None:
-        """``local_address``, as the rotation that it was made into."""
-        source = self.local_address
-        assert source is None or isinstance(source, SourceAddresses)
-        return source
+        """``local_address`` as a rotation."""
+        return cast("SourceAddresses | None", self.local_address)
 
     def tls_context(self) -> ssl_module.SSLContext:
         """The TLS context of these settings."""
@@ -239,7 +211,12 @@ class ConnectOptions:
         )
 
     def replace(self, changes: Mapping[str, Any]) -> ConnectOptions:
-        """These options with some of them changed."""
+        """
+        These settings with some of them changed.
+
+        Raises:
+            TypeError: there is no setting of such a name. The rest is as for the class.
+        """
         if not changes:
             return self
         known = {field.name for field in dataclasses.fields(self)}
@@ -248,25 +225,203 @@ class ConnectOptions:
         return dataclasses.replace(self, **changes)
 
 
+# One check for each kind of setting. It takes the name and the value of a setting, raises if the value is wrong, and
+# returns the value as the rest of the client uses it.
+
+
+def _headers(name: str, value: Any) -> tuple[tuple[str, str], ...]:
+    return tuple(_header(name, pair) for pair in (value.items() if isinstance(value, Mapping) else value))
+
+
+def _header(setting: str, pair: object) -> tuple[str, str]:
+    match pair:
+        case (str() as name, str() as value):
+            if any(character in name + value for character in "\r\n"):
+                raise ValueError(f"{setting}: {name!r} contains a line break")
+            return name, value
+    raise TypeError(f"{setting} must be a mapping of str to str, or pairs of them; found {pair!r}")
+
+
+def _cookies(name: str, value: Any) -> Mapping[str, str]:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a mapping of str to str, not {value!r}")
+    for cookie, content in value.items():
+        if not isinstance(cookie, str) or not isinstance(content, str):
+            raise TypeError(f"{name} must be a mapping of str to str; found {cookie!r}: {content!r}")
+        if any(character in cookie + content for character in ";\r\n"):
+            raise ValueError(f"{name}: {cookie!r} contains a semicolon or a line break")
+    return value
+
+
+def _auth(name: str, value: Any) -> Any:
+    match value:
+        case None | (str(), str()):
+            if value is not None and ":" in value[0]:  # a colon ends the user name (RFC 7617 section 2)
+                raise ValueError(f"{name}: a user name cannot contain a colon, as {value[0]!r} does")
+            return value
+    raise TypeError(f"{name} must be a pair of user name and password; for a token set bearer")
+
+
+def _text(name: str, value: Any) -> Any:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{name} must be a str or None, not {value!r}")
+    if value is not None and ("\r" in value or "\n" in value):
+        raise ValueError(f"{name} contains a line break")
+    return value
+
+
+def _names(name: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise TypeError(f"{name} must be a sequence of names: [{value!r}], not a string")
+    return tuple(value)
+
+
+def _compression(name: str, value: Any) -> Any:
+    if value not in (None, "deflate") and not isinstance(value, Deflate):
+        raise ValueError(f'{name} must be "deflate", Deflate(...) or None, not {value!r}')
+    return value
+
+
+def _count(name: str, value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{name} must be 0 or more, not {value!r}")
+    return value
+
+
+def _ssl(name: str, value: Any) -> Any:
+    if value is not None and not isinstance(value, ssl_module.SSLContext):
+        raise TypeError(f"{name} must be an ssl.SSLContext or None, not {value!r}")
+    return value
+
+
+def _verify(name: str, value: Any) -> Any:
+    value = _path(value)
+    if not isinstance(value, (bool, str)):
+        raise TypeError(f"{name} must be True, False, or a path of authorities, not {value!r}")
+    return value
+
+
+def _cert(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    match [_path(file) for file in (value if isinstance(value, (tuple, list)) else (value, None))]:
+        case [str() as certificate, (str() | None) as key]:
+            return certificate, key
+    raise TypeError(f"{name} must be a path or a pair of paths, not {value!r}")
+
+
+def _proxy(name: str, value: Any) -> Any:
+    if isinstance(value, str):
+        check_proxy(value)
+    elif value is not None and value is not True:
+        raise TypeError(f"{name} must be a URL, True for the system's, or None, not {value!r}")
+    return value
+
+
+def _unix_socket(name: str, value: Any) -> Any:
+    value = _text(name, _path(value))
+    if value is not None and not hasattr(socket, "AF_UNIX"):
+        raise ValueError(f"{name}: this platform has no unix sockets")
+    return value
+
+
+def _local_address(name: str, value: Any) -> SourceAddresses | None:
+    if value is None or isinstance(value, SourceAddresses):
+        return value
+    addresses = (value,) if isinstance(value, str) else tuple(value)
+    if not all(isinstance(address, str) for address in addresses):
+        raise TypeError(f"{name} must be an IP address or several of them, not {value!r}")
+    return SourceAddresses.shared(addresses)
+
+
+def _overflow(name: str, value: Any) -> Any:
+    if value not in ("pause", "drop", "fail"):
+        raise ValueError(f'{name} must be "pause", "drop" or "fail", not {value!r}')
+    return value
+
+
+def _limit(name: str, value: Any) -> Any:
+    return _positive(name, value, "an int", (int,))
+
+
+def _seconds(name: str, value: Any) -> Any:
+    return _positive(name, value, "a number of seconds", (int, float))
+
+
+def _bounded_seconds(name: str, value: Any) -> Any:
+    if value is None:
+        raise TypeError(f"{name} must be a number of seconds: a close without a bound may never end")
+    return _seconds(name, value)
+
+
+def _positive(name: str, value: Any, kind: str, types: tuple[type[int | float], ...]) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, types):
+        raise TypeError(f"{name} must be {kind} or None, not {value!r}")
+    if value <= 0:
+        raise ValueError(f"{name} must be greater than 0, or None, not {value!r}")
+    return value
+
+
+def _folder(name: str, value: Any) -> Any:
+    if value is not None and not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"{name} must be the path of a folder, or None, not {value!r}")
+    return value
+
+
+def _keepalive(name: str, value: Any) -> Any:
+    rules = (value,) if isinstance(value, KeepaliveRule) else tuple(value)
+    if not all(isinstance(rule, KeepaliveRule) for rule in rules):
+        raise TypeError(f"{name} must be a rule made by echo(), reply(), every() or ignore(), or a sequence of them")
+    return value
+
+
+def _reconnect(name: str, value: Any) -> Any:
+    if value is not None and not isinstance(value, Backoff):
+        raise TypeError(f"{name} must be a Backoff(...) or None, not {value!r}")
+    return value
+
+
+def _on_connected(name: str, value: Any) -> Any:
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be an async function of the connection, not {value!r}")
+    return value
+
+
 def _path(value: object) -> object:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
-def _header(pair: object) -> tuple[str, str]:
-    match pair:
-        case (str() as name, str() as value):
-            if any(character in name + value for character in "\r\n"):
-                raise ValueError(f"headers: {name!r} contains a line break")
-            return name, value
-    raise TypeError(f"headers must be a mapping of str to str, or pairs of them; found {pair!r}")
-
-
-def _positive(name: str, value: object, kind: type) -> None:
-    if value is None:
-        return
-    numbers: tuple[type, ...] = (int,) if kind is int else (int, float)
-    if isinstance(value, bool) or not isinstance(value, numbers):
-        unit = "an int" if kind is int else "a number of seconds"
-        raise TypeError(f"{name} must be {unit} or None, not {value!r}")
-    if value <= 0:  # type: ignore[operator]  # a number: checked above
-        raise ValueError(f"{name} must be greater than 0, or None, not {value!r}")
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "headers": _headers,
+    "cookies": _cookies,
+    "auth": _auth,
+    "bearer": _text,
+    "origin": _text,
+    "user_agent": _text,
+    "share_headers": _names,
+    "subprotocols": _names,
+    "compression": _compression,
+    "redirect_limit": _count,
+    "ssl": _ssl,
+    "verify": _verify,
+    "cert": _cert,
+    "server_hostname": _text,
+    "proxy": _proxy,
+    "unix_socket": _unix_socket,
+    "local_address": _local_address,
+    "max_size": _limit,
+    "max_queue": _limit,
+    "overflow": _overflow,
+    "open_timeout": _seconds,
+    "close_timeout": _bounded_seconds,
+    "ping_interval": _seconds,
+    "ping_timeout": _seconds,
+    "request_timeout": _seconds,
+    "record_last": _limit,
+    "record_to": _folder,
+    "keepalive": _keepalive,
+    "reconnect": _reconnect,
+    "on_connected": _on_connected,
+}

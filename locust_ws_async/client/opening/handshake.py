@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
 from urllib.parse import unquote, urljoin, urlsplit
 
 from websockets.headers import build_authorization_basic
@@ -37,7 +36,7 @@ def handshake_target(url: str, options: ConnectOptions, session: HTTPSession | N
     name, save ``Cookie``, which is one for all sources.
     """
     uri = parse_uri(url)
-    headers = list(cast("tuple[tuple[str, str], ...]", options.headers))  # pairs, whatever was given
+    headers = list(options.header_pairs)
     given = {name.lower() for name, _ in headers}
 
     def add(name: str, value: str | None) -> None:
@@ -98,10 +97,9 @@ def redirect(url: str, location: str, options: ConnectOptions) -> tuple[str, Con
 
 
 def _without_credentials(options: ConnectOptions) -> ConnectOptions:
-    headers = cast("tuple[tuple[str, str], ...]", options.headers)
     return options.replace(
         {
-            "headers": [(name, value) for name, value in headers if name.lower() not in _CREDENTIALS],
+            "headers": [(name, value) for name, value in options.header_pairs if name.lower() not in _CREDENTIALS],
             "cookies": {},
             "auth": None,
             "bearer": None,
