@@ -122,6 +122,8 @@ def test_options_can_be_shared() -> None:
         ("ws://h", "/a;b=1,2/:@!$&'()*+~?/?:@!$'()*+,;~=", "ws://h/a;b=1,2/:@!$&'()*+~?/?:@!$'()*+,;~="),
         ("ws://h", "/?list[]={1|2}^`", "ws://h/?list%5B%5D=%7B1%7C2%7D%5E%60"),
         ("ws://ü:ö@bücher.example:80", "/", "ws://%C3%BC:%C3%B6@xn--bcher-kva.example:80/"),
+        ("ws://straße.example", "/", "ws://xn--strae-oqa.example/"),  # not strasse.example, as IDNA 2003 has it
+        ("ws://BÜCHER。example", "/", "ws://xn--bcher-kva.example/"),  # UTS 46: small letters, and other full stops
     ],
 )
 def test_urls(base: str | None, path: str, url: str) -> None:
@@ -143,6 +145,7 @@ def test_urls(base: str | None, path: str, url: str) -> None:
         ("ws://h", "/a\tb", "has control characters"),
         ("ws://a b", "/", "'a b' is not a host name"),
         ("ws://" + "ü" * 99, "/", "is not a host name"),
+        ("ws://ü..example", "/", "is not a host name"),
     ],
 )
 def test_urls_that_cannot_be(bench: Bench, base: str | None, path: str, message: str) -> None:

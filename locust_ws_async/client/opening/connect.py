@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
-import socket
 
 from ...exceptions import ConnectTimeout, HandshakeError, HandshakeRejected
 from ..options import ConnectOptions
 from ..wire.interface import Engine, Sink, Target
 from .cookies import HTTPSession, store_cookies
 from .handshake import handshake_target, redirect, split_credentials
-from .network import SocketFactory, connect_error, connect_socket, connect_unix_socket
-from .proxy import connect_through, proxy_for
+from .network import Dialer, DirectDialer, SocketFactory, UnixSocketDialer, connect_error
+from .proxy import proxy_dialer, proxy_for
 from .timing import ConnectPhases
 
-__all__ = ["open_wire"]
+__all__ = ["connect_to_url"]
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
-async def open_wire(
+async def connect_to_url(
     engine: Engine,
     url: str,
     options: ConnectOptions,
@@ -32,7 +30,18 @@ async def open_wire(
     session: HTTPSession | None,
 ) -> None:
     """
-    Connect to this URL. Returns after ``sink.opened``. Cancelling cuts the connection.
+    Open a WebSocket connection to this URL, through a proxy and after redirects where the options say so.
+
+    This returns after the engine has called ``sink.opened``. Cancelling cuts the connection.
+
+    Args:
+        engine: performs the opening handshake.
+        url: where to connect to, with ``ws://`` or ``wss://``.
+        options: the settings of the connection.
+        sink: is called by the engine from the opening handshake on.
+        phases: is told when each phase of the connect begins.
+        new_socket: makes the sockets.
+        session: the HTTP client of the user, for ``share_cookies`` and ``share_headers``.
 
     Raises:
         ConnectError: there is no connection.
@@ -40,7 +49,7 @@ async def open_wire(
     timeout = asyncio.timeout(options.open_timeout)
     try:
         async with timeout:
-            await _follow(engine, url, options, sink, phases, new_socket, session)
+            await _follow_redirects(engine, url, options, sink, phases, new_socket, session)
     except OSError as exc:
         error = ConnectTimeout(phases.waiting_for) if timeout.expired() else connect_error(exc, phases.current)
         if error is exc:
@@ -48,7 +57,7 @@ async def open_wire(
         raise error from exc
 
 
-async def _follow(
+async def _follow_redirects(
     engine: Engine,
     url: str,
     options: ConnectOptions,
@@ -62,7 +71,8 @@ async def _follow(
     redirects = 0
     while True:
         target = handshake_target(url, options, session)
-        sock = await _connect(target, options, phases, new_socket)
+        dialer = _dialer(target, options, phases, new_socket)
+        sock = await dialer.connect(target.uri.host, target.uri.port)
         phases.enter("tls" if target.ssl else "upgrade")
         try:
             wire = await engine.open_wire(target, sock, options, sink)
@@ -83,19 +93,10 @@ async def _follow(
             return
 
 
-async def _connect(
-    target: Target, options: ConnectOptions, phases: ConnectPhases, new_socket: SocketFactory
-) -> socket.socket:
+def _dialer(target: Target, options: ConnectOptions, phases: ConnectPhases, new_socket: SocketFactory) -> Dialer:
+    """The way to this target."""
     if options.unix_socket is not None:
-        return await connect_unix_socket(os.fspath(options.unix_socket), new_socket, phases)
-    connect = functools.partial(connect_socket, new_socket=new_socket, source=options.source, phases=phases)
+        return UnixSocketDialer(os.fspath(options.unix_socket), new_socket, phases)
+    direct = DirectDialer(new_socket, options.source, phases)
     proxy = proxy_for(options.proxy, target.uri)
-    if proxy is None:
-        return await connect(target.uri.host, target.uri.port)
-
-    async def connect_to_proxy(host: str, port: int) -> socket.socket:
-        sock = await connect(host, port)
-        phases.enter("proxy")
-        return sock
-
-    return await connect_through(proxy, target.uri.host, target.uri.port, connect_to_proxy)
+    return direct if proxy is None else proxy_dialer(proxy, direct, phases)

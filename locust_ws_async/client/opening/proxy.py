@@ -6,8 +6,7 @@ import asyncio
 import importlib.util
 import math
 import socket
-from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidProxy, SecurityError
@@ -18,12 +17,10 @@ from websockets.streams import StreamReader
 from websockets.uri import WebSocketURI
 
 from ...exceptions import ConnectError, ProxyError
-from .network import connect_error
+from .network import Dialer, connect_error
+from .timing import ConnectPhases
 
-__all__ = ["check_proxy", "connect_through", "proxy_for"]
-
-OpenSocket = Callable[[str, int], Awaitable[socket.socket]]
-"""Opens a TCP connection to (host, port)."""
+__all__ = ["check_proxy", "proxy_dialer", "proxy_for"]
 
 
 def check_proxy(proxy: str) -> Proxy:
@@ -31,7 +28,7 @@ def check_proxy(proxy: str) -> Proxy:
     Parse a proxy's URL.
 
     Raises:
-        ValueError: it is none that can be used.
+        ValueError: it is no URL of a proxy that can be used.
         ImportError: a SOCKS proxy needs the package python-socks.
     """
     try:
@@ -41,7 +38,7 @@ def check_proxy(proxy: str) -> Proxy:
             f"proxy must be http://host:port or socks5h://host:port (also socks5, socks4a, socks4): {exc}"
         ) from exc
     if parsed.scheme == "https":
-        # Engines take a connected socket, and TLS within TLS is none.
+        # Engines take a connected socket, which a TLS connection within a TLS connection is not.
         raise ValueError("proxy: TLS to the proxy itself (https://) is not supported: use http:// or socks5h://")
     if parsed.scheme == "http" and ":" in (parsed.username or ""):
         raise ValueError("proxy: a user name cannot contain a colon (RFC 7617 section 2)")
@@ -60,48 +57,66 @@ def proxy_for(setting: str | bool | None, uri: WebSocketURI) -> Proxy | None:
     return check_proxy(setting) if isinstance(setting, str) else None
 
 
-async def connect_through(proxy: Proxy, host: str, port: int, open_socket: OpenSocket) -> socket.socket:
+def proxy_dialer(proxy: Proxy, direct: Dialer, phases: ConnectPhases) -> Dialer:
     """
-    Connect to a host and port through a proxy.
+    The way to servers through this proxy.
 
-    Cancelling closes the socket.
+    Its ``connect`` raises :exc:`ProxyError` when the proxy cannot be reached, or does not connect to the server.
 
-    Raises:
-        ProxyError: the proxy cannot be reached, or does not connect.
+    Args:
+        proxy: the proxy, as :func:`check_proxy` gives it.
+        direct: the way to the proxy.
+        phases: is told when the proxy is asked.
     """
+    to_proxy = _ToProxy(direct, phases)
+    return _HTTPProxyDialer(proxy, to_proxy) if proxy.scheme == "http" else _SocksDialer(proxy, to_proxy)
 
-    async def open_to_proxy(proxy_host: str, proxy_port: int) -> socket.socket:
+
+class _ToProxy:
+    """The first hop of a connection. python-socks calls ``connect`` by these names."""
+
+    def __init__(self, direct: Dialer, phases: ConnectPhases) -> None:
+        self._direct = direct
+        self._phases = phases
+
+    async def connect(self, dest_host: str, dest_port: int, timeout: float | None = None) -> socket.socket:
         try:
-            return await open_socket(proxy_host, proxy_port)
+            sock = await self._direct.connect(dest_host, dest_port)
         except OSError as exc:
             raise ProxyError(f"no connection to the proxy: {connect_error(exc)}") from exc
+        self._phases.enter("proxy")
+        return sock
 
-    connect = _http_connect if proxy.scheme == "http" else _socks_connect
-    return await connect(proxy, host, port, open_to_proxy)
 
+class _HTTPProxyDialer:
+    """Asks an HTTP proxy to CONNECT (RFC 9110 section 9.3.6), also for ``ws://`` (RFC 6455 section 4.1)."""
 
-async def _http_connect(proxy: Proxy, host: str, port: int, open_socket: OpenSocket) -> socket.socket:
-    # RFC 9110 section 9.3.6; RFC 6455 section 4.1 wants it for ws:// as well.
-    authority = build_host(host, port, False, always_include_port=True)
-    headers = Headers(Host=authority)
-    if proxy.user_info is not None:
-        headers["Proxy-Authorization"] = build_authorization_basic(*proxy.user_info)
-    loop = asyncio.get_running_loop()
-    sock = await open_socket(proxy.host, proxy.port)
-    try:
-        await loop.sock_sendall(sock, f"CONNECT {authority} HTTP/1.1\r\n".encode() + headers.serialize())
-        stream = StreamReader()
-        answer = await _read_answer(loop, sock, stream)
-        if not 200 <= answer.status_code < 300:
-            phrase = f" {answer.reason_phrase}" if answer.reason_phrase else ""
-            raise ProxyError(f"the proxy answered CONNECT with HTTP {answer.status_code}{phrase}")
-        if stream.buffer:
-            # The server behind it cannot have spoken: in TLS as in HTTP the client is the first to speak.
-            raise ProxyError("the proxy sent more than its answer to CONNECT")
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+    def __init__(self, proxy: Proxy, to_proxy: _ToProxy) -> None:
+        self._proxy = proxy
+        self._to_proxy = to_proxy
+
+    async def connect(self, host: str, port: int) -> socket.socket:
+        proxy = self._proxy
+        authority = build_host(host, port, False, always_include_port=True)
+        headers = Headers(Host=authority)
+        if proxy.user_info is not None:
+            headers["Proxy-Authorization"] = build_authorization_basic(*proxy.user_info)
+        loop = asyncio.get_running_loop()
+        sock = await self._to_proxy.connect(proxy.host, proxy.port)
+        try:
+            await loop.sock_sendall(sock, f"CONNECT {authority} HTTP/1.1\r\n".encode() + headers.serialize())
+            stream = StreamReader()
+            answer = await _read_answer(loop, sock, stream)
+            if not 200 <= answer.status_code < 300:
+                phrase = f" {answer.reason_phrase}" if answer.reason_phrase else ""
+                raise ProxyError(f"the proxy answered CONNECT with HTTP {answer.status_code}{phrase}")
+            if stream.buffer:
+                # The server behind the proxy cannot have spoken: in TLS as in HTTP the client speaks first.
+                raise ProxyError("the proxy sent more than its answer to CONNECT")
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
 
 async def _read_answer(loop: asyncio.AbstractEventLoop, sock: socket.socket, stream: StreamReader) -> Response:
@@ -124,27 +139,35 @@ async def _read_answer(loop: asyncio.AbstractEventLoop, sock: socket.socket, str
             stream.feed_eof()
 
 
-async def _socks_connect(proxy: Proxy, host: str, port: int, open_socket: OpenSocket) -> socket.socket:
-    import python_socks
-    from python_socks.async_.asyncio import Proxy as SocksProxy
+class _SocksDialer:
+    """Asks a SOCKS proxy, by the package python-socks, which gets its sockets from us."""
 
-    class Direct(SocksProxy):
-        """The hop before the proxy: python-socks opens its sockets through it. So they are of our making."""
+    def __init__(self, proxy: Proxy, to_proxy: _ToProxy) -> None:
+        self._proxy = proxy
+        self._to_proxy = to_proxy
 
-        async def connect(
-            self, dest_host: str, dest_port: int, timeout: float | None = None, **kwargs: Any
-        ) -> socket.socket:
-            return await open_socket(dest_host, dest_port)
+    async def connect(self, host: str, port: int) -> socket.socket:
+        import python_socks
+        from python_socks.async_.asyncio import Proxy as SocksProxy
 
-    kind = python_socks.ProxyType.SOCKS5 if proxy.scheme.startswith("socks5") else python_socks.ProxyType.SOCKS4
-    remote_lookup = proxy.scheme in ("socks5h", "socks4a")
-    direct = Direct(kind, proxy.host, proxy.port)
-    socks = SocksProxy(kind, proxy.host, proxy.port, proxy.username, proxy.password, remote_lookup, direct)
-    try:
-        return await socks.connect(host, port, timeout=math.inf)  # open_timeout is the limit
-    except python_socks.ProxyError as exc:
-        raise ProxyError(f"the SOCKS proxy did not connect: {exc}") from exc
-    except ConnectionError as exc:
-        if isinstance(exc, ConnectError):
-            raise
-        raise ProxyError("the SOCKS proxy closed the connection") from exc
+        proxy = self._proxy
+        kind = python_socks.ProxyType.SOCKS5 if proxy.scheme.startswith("socks5") else python_socks.ProxyType.SOCKS4
+        proxy_looks_names_up = proxy.scheme in ("socks5h", "socks4a")
+        # python-socks connects to a proxy through the proxy before it, of which it calls `connect` alone.
+        socks = SocksProxy(
+            kind,
+            proxy.host,
+            proxy.port,
+            proxy.username,
+            proxy.password,
+            proxy_looks_names_up,
+            cast(Any, self._to_proxy),
+        )
+        try:
+            return await socks.connect(host, port, timeout=math.inf)  # open_timeout is the limit
+        except python_socks.ProxyError as exc:
+            raise ProxyError(f"the SOCKS proxy did not connect: {exc}") from exc
+        except ConnectionError as exc:
+            if isinstance(exc, ConnectError):
+                raise
+            raise ProxyError("the SOCKS proxy closed the connection") from exc

@@ -1,4 +1,4 @@
-"""The addresses that connections come from."""
+"""The addresses of this machine that connections come from."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from ...exceptions import ConnectError
 
 __all__ = ["SourceAddresses"]
 
-_MOST = 65536
-# Linux: choose the local port at connect(), where it need only be unique for the pair of addresses. Without it, bind()
-# takes a port that no other connection from that address has, to whichever server: still 28 k for each address.
+_MAX_ADDRESSES = 65536  # of one network
+
+# Linux can choose the local port at connect(), where it need only be unique for the pair of addresses. Without this
+# option bind() takes a port that no other connection from the address has, to whichever server: that still makes 28,000
+# connections for each address.
 _BIND_ADDRESS_NO_PORT: int | None = getattr(socket, "IP_BIND_ADDRESS_NO_PORT", None)
 
 
@@ -55,7 +57,7 @@ class SourceAddresses:
         Give the socket the next address of its family, and leave its port to the system.
 
         Raises:
-            ConnectError: there is none, or it is not this machine's.
+            ConnectError: there is no address of that family, or it is not this machine's.
         """
         if not self.count(sock.family):
             raise ConnectError("local_address and the server have no address family (IPv4, IPv6) in common")
@@ -75,6 +77,6 @@ def _hosts(text: str) -> Iterable[ipaddress.IPv4Address | ipaddress.IPv6Address]
         network = ipaddress.ip_network(text, strict=False)
     except ValueError as exc:
         raise ValueError(f"local_address: {text!r} is not an IP address or network") from exc
-    if network.num_addresses > _MOST:
-        raise ValueError(f"local_address: {text!r} has over {_MOST} addresses: give a smaller network")
+    if network.num_addresses > _MAX_ADDRESSES:
+        raise ValueError(f"local_address: {text!r} has over {_MAX_ADDRESSES} addresses: give a smaller network")
     return network.hosts()

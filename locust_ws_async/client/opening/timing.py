@@ -18,14 +18,14 @@ _WAITING_FOR = {
 
 class ConnectPhases:
     """
-    The milliseconds of each phase of the last connect, summed over redirects; None for a phase that there was not.
+    The milliseconds of each phase of the last connect, summed over redirects; None for a phase that did not occur.
 
     Attributes:
         dns: the lookup of the host's name; None for a literal address.
-        tcp: until the TCP connection, or that to a unix socket, was there.
-        proxy: until the proxy had answered; name lookup and TCP are then those of the proxy.
+        tcp: making the TCP connection, or the connection to a unix socket.
+        proxy: waiting for the proxy's answer; ``dns`` and ``tcp`` are then those of the way to the proxy.
         tls: the TLS handshake.
-        upgrade: from the request of the opening handshake to the arrival of its answer.
+        upgrade: from sending the request of the opening handshake to the arrival of its answer.
     """
 
     __slots__ = ("_current", "_since", "dns", "proxy", "tcp", "tls", "upgrade")
@@ -40,7 +40,7 @@ class ConnectPhases:
         self._since = 0.0
 
     def enter(self, phase: str | None) -> None:
-        """The phase before this one ends now. None: it was the last."""
+        """End the present phase and begin this one; None: the connect is done."""
         now = perf_counter()
         if self._current is not None:
             before = getattr(self, self._current) or 0.0

@@ -15,18 +15,24 @@ _NO_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _WEBSOCKET_SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 
 
-@lru_cache(maxsize=256)  # also lest each of many connections keeps a text of its own
+@lru_cache(maxsize=256)  # which also lets many connections to one URL share one str
 def join_url(base_url: str | None, path_or_url: str) -> str:
     """
     The ``ws://`` or ``wss://`` URL to connect to.
 
-    An absolute URL stands alone. A path is appended to ``base_url``, as Locust's HTTP clients do it (clients.py,
-    ``_build_url``). ``http`` becomes ``ws``, ``https`` becomes ``wss``. What a URL must not contain as it is, a space
-    or an umlaut for instance, is encoded (RFC 3986 section 2.1, RFC 3987 section 3.1); what is encoded already stays.
+    An absolute URL stands alone. A path is appended to ``base_url``, as Locust's HTTP clients do it
+    (``HttpSession._build_url``). ``http`` becomes ``ws``, ``https`` becomes ``wss``. Characters that a URL must not
+    contain, a space or an umlaut for instance, are encoded (RFC 3986 section 2.1, RFC 3987 section 3.1); what is
+    encoded already stays as it is. A host name with such characters is encoded as browsers do it (IDNA 2008, RFC 5891,
+    after the mapping of UTS 46).
+
+    Args:
+        base_url: the scheme and host, and perhaps a path, that paths are joined to; None if there is none.
+        path_or_url: a path, or an absolute URL.
 
     Raises:
-        ValueError: without a base for a path; for a scheme that WebSocket does not have; for a URL with a fragment, or
-            with control characters.
+        ValueError: a path has no base; the scheme is none of a WebSocket; the host name cannot be; the URL has a
+            fragment, or control characters.
     """
     if _SCHEME.match(path_or_url):
         url = path_or_url
@@ -49,7 +55,7 @@ def join_url(base_url: str | None, path_or_url: str) -> str:
     except KeyError:
         raise ValueError(f"cannot connect to {scheme}://: use ws://, wss://, http:// or https://") from None
     url = f"{scheme}://{rest}"
-    if _CONTROL.search(url):  # which urlsplit would leave out
+    if _CONTROL.search(url):  # urlsplit would silently leave them out
         raise ValueError(f"{url!r} has control characters: encode them, a line break as %0A for instance")
     parts = urlsplit(url)
     if not parts.hostname or parts.port == 0:  # reading the port checks it
@@ -66,9 +72,11 @@ def _encoded(parts: SplitResult) -> SplitResult:
     if _NOT_IN_HOST.search(address):
         raise ValueError(f"{parts.hostname!r} is not a host name")
     if not address.isascii():
+        import idna  # which takes 1 MB, and few hosts need
+
         host, colon, port = address.partition(":")
         try:
-            address = host.encode("idna").decode() + colon + port
+            address = idna.encode(host, uts46=True).decode() + colon + port
         except UnicodeError as exc:
             raise ValueError(f"{host!r} is not a host name: {exc}") from exc
     return parts._replace(

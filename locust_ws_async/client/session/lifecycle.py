@@ -22,7 +22,7 @@ from ..messages.router import MessageRouter
 from ..observing.events import CONNECT, RECV, REQUEST, SEND, SESSION
 from ..observing.recorder import recorder_for
 from ..observing.stats import Session, Statistics
-from ..opening.connect import open_wire
+from ..opening.connect import connect_to_url
 from ..opening.timing import ConnectPhases
 from ..options import ConnectOptions
 from ..wire.interface import CloseInfo, Sink, Wire
@@ -195,7 +195,7 @@ class ConnectionLifecycle:
         sink = cast(Sink, self)
         started = perf_counter()
         try:
-            await open_wire(
+            await connect_to_url(
                 client.engine,
                 self.url,
                 self._options,
