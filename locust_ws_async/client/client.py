@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from time import monotonic
 from types import TracebackType
 from typing import Any
@@ -16,12 +16,15 @@ from .connection import WebSocketConnection
 from .lazy_coroutine import LazyCoroutine
 from .observing.events import ALL_ROWS, Report
 from .observing.names import row_name
+from .opening.connect import connect_to_url
 from .opening.cookies import HTTPSession
 from .opening.network import SocketFactory
+from .opening.timing import ConnectPhases
 from .opening.url import join_url
 from .options import ConnectOptions
 from .session.backoff import Backoff
 from .wire import load_engine
+from .wire.interface import Sink
 
 __all__ = ["ConnectContext", "WebSocketClient"]
 
@@ -133,6 +136,12 @@ class WebSocketClient:
             raise
         self._failures, self._not_before = 0, 0.0
         return connection
+
+    def open_wire(self, url: str, options: ConnectOptions, sink: Sink, phases: ConnectPhases) -> Awaitable[None]:
+        """Called by a connection that connects or reconnects: see :func:`connect_to_url`."""
+        return connect_to_url(
+            self.engine, url, options, sink, phases, new_socket=self.new_socket, session=self.http_session
+        )
 
     async def aclose(self, timeout: float | None = None) -> None:
         """

@@ -16,13 +16,16 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 
 from ..exceptions import ConnectionClosed, ConnectionClosedOK, PingTimeout
+from .messages.auto_replies import AutoReplies, KeepaliveRule
 from .messages.matching import Correlation, Match, any_message
 from .messages.message import Received, encode
-from .messages.requests import MessageWait
+from .messages.requests import MessageWait, PendingWaits
 from .messages.router import MessageRouter
-from .messages.subscriptions import Handler, SentAt, Subscription
+from .messages.subscriptions import Handler, SentAt, Subscription, Subscriptions
 from .observing.events import PING, RECV, SEND
-from .session.lifecycle import WAITING_INLINE, ConnectionLifecycle, inline_wait_not_enabled
+from .observing.recorder import recorder_for
+from .options import ConnectOptions
+from .session.lifecycle import WAITING_INLINE, ConnectionLifecycle, ConnectionOwner, inline_wait_not_enabled
 from .session.state import STATES, Phase
 from .wire.frames import TEXT
 from .wire.interface import CloseInfo
@@ -61,6 +64,12 @@ class WebSocketConnection(ConnectionLifecycle):
     """
 
     __slots__ = ()
+
+    def __init__(self, client: ConnectionOwner, url: str, name: str, options: ConnectOptions) -> None:
+        super().__init__(client, url, name, options)
+        self._recorder = recorder_for(self, options.record_last, options.record_to)
+        if options.keepalive_rules:
+            self._add_router(options.keepalive_rules)
 
     def __repr__(self) -> str:
         return f"<WebSocketConnection {self.name} {self._phase.name}>"
@@ -326,9 +335,13 @@ class WebSocketConnection(ConnectionLifecycle):
     @property
     def router(self) -> MessageRouter:
         """What takes messages before ``recv``; made when first needed."""
-        if self._router is None:
-            self._router = MessageRouter(self, self._loop, ())
-            self.enable_inline_wait()
+        return self._router or self._add_router(())
+
+    def _add_router(self, rules: tuple[KeepaliveRule, ...]) -> MessageRouter:
+        self._router = MessageRouter(
+            self, AutoReplies(self, self._loop, rules), PendingWaits(self, self._loop), Subscriptions(self)
+        )
+        self.enable_inline_wait()
         return self._router
 
     def request(
@@ -422,7 +435,8 @@ class WebSocketConnection(ConnectionLifecycle):
     ) -> MessageWait:
         if timeout is DEFAULT:
             timeout = self._options.request_timeout
-        return MessageWait(self, payload, match, timeout, self.name if name is None else name, optional, checked)
+        name = self.name if name is None else name
+        return MessageWait(self, self.router.pending, payload, match, timeout, name, optional, checked)
 
     def on(self, match: Match, handler: Handler, *, name: str | None = None) -> Subscription:
         """
@@ -498,9 +512,10 @@ class WebSocketConnection(ConnectionLifecycle):
         self.report(PING, self.name, sent, latency, len(payload), None, None)
         return Latency(latency)
 
-    def ping_received(self, payload: bytes) -> None:
-        """Called by the engine, which has answered it."""
+    def ping_received(self, payload: bytes, answered: bool) -> None:
+        """Called by the engine."""
         self.stats.pings_received += 1
+        self.stats.pongs_sent += answered
 
     def pong_received(self, payload: bytes, arrived: float) -> None:
         """Called by the engine."""

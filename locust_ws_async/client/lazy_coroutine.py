@@ -13,35 +13,61 @@ T = TypeVar("T")
 
 class LazyCoroutine(Coroutine[Any, Any, T]):
     """
-    A coroutine for ``await``, ``asyncio.create_task`` and all else that takes one, except that one which is never used
-    does no harm: nothing has begun, and nothing is "never awaited".
+    A coroutine for ``await``, ``asyncio.create_task`` and whatever else takes one.
+
+    It differs from the coroutine of an ``async def`` in one way: if it is never awaited, nothing has begun, and Python
+    does not warn of a coroutine that was "never awaited". Like any coroutine it can be awaited once.
     """
 
-    __slots__ = ("_begun",)
+    __slots__ = ("_begun", "_used")
 
     def __init__(self) -> None:
-        self._begun: Coroutine[Any, Any, T] | None = None
+        self._begun: Coroutine[Any, Any, T] | None = None  # what a task steps, closes or cancels
+        self._used = False
 
     @abstractmethod
-    def _begin(self) -> Coroutine[Any, Any, T]: ...
+    def _begin(self) -> Coroutine[Any, Any, T]:
+        """Make the coroutine that does the work."""
 
-    def _inner(self) -> Coroutine[Any, Any, T]:
+    def _use(self) -> None:
+        """
+        Begin the one operation, in another way than by awaiting.
+
+        Raises:
+            RuntimeError: it has begun before.
+        """
+        if self._used:
+            raise RuntimeError(
+                f"this {type(self).__name__} was awaited or entered before, which works once: "
+                "make a new one for each operation"
+            )
+        self._used = True
+
+    def _begin_once(self) -> Coroutine[Any, Any, T]:
+        if self._used:
+            self._use()  # which raises
+        coroutine = self._begin()
+        self._used = True
+        return coroutine
+
+    def _stepped(self) -> Coroutine[Any, Any, T]:
         if self._begun is None:
-            self._begun = self._begin()
+            self._begun = self._begin_once()
         return self._begun
 
     def __await__(self) -> Generator[Any, None, T]:
-        return self._begin().__await__()
+        return self._begin_once().__await__()
 
     def send(self, value: Any) -> Any:
-        """What a task calls."""
-        return self._inner().send(value)
+        """Do the next step. A task calls this."""
+        return self._stepped().send(value)
 
     def throw(self, *exc: Any) -> Any:
-        """What a task calls to cancel."""
-        return self._inner().throw(*exc)
+        """Raise an exception where the operation waits. A task calls this to cancel."""
+        return self._stepped().throw(*exc)
 
     def close(self) -> None:
-        """What ends an operation that has begun and is not wanted any more."""
+        """End the operation, whether it has begun or not."""
+        self._used = True
         if self._begun is not None:
             self._begun.close()

@@ -379,7 +379,7 @@ def test_different_timeouts(bench: Bench) -> None:
 
             timeouts = [0.2, 0.05, 0.1, 0.05]
             for after, took in zip(timeouts, await asyncio.gather(*map(time_out, timeouts)), strict=True):
-                assert took >= after
+                assert took >= after - 0.001  # one timer serves all: a wait may end with one that is due 1 ms earlier
 
     run(main())
 

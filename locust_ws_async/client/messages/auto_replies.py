@@ -1,5 +1,5 @@
 """
-Application keepalive: messages that a server wants answered, or wants to see, for the connection to live on.
+Application keepalive: answers and messages without which some servers end a connection.
 
 ::
 
@@ -15,14 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from ..observing.events import KEEPALIVE
+from ..observing.events import KEEPALIVE, ReportOperation
 from .matching import Correlation, Match, matches
 from .message import encode
-
-if TYPE_CHECKING:
-    from ..connection import WebSocketConnection
 
 __all__ = ["AutoReplies", "AutoReply", "KeepaliveRule", "PeriodicSend", "echo", "every", "ignore", "reply"]
 
@@ -31,7 +28,11 @@ Payload = str | bytes
 
 @dataclass(frozen=True, slots=True)
 class AutoReply:
-    """Answers each message that matches; None: with nothing. Made by :func:`echo`, :func:`reply`, :func:`ignore`."""
+    """
+    Answers each message that matches. Made by :func:`echo`, :func:`reply` and :func:`ignore`.
+
+    Without a payload the message is consumed, and nothing is sent.
+    """
 
     match: Match
     payload: Payload | Callable[[Payload], Payload] | None
@@ -40,7 +41,7 @@ class AutoReply:
 
 @dataclass(frozen=True, slots=True)
 class PeriodicSend:
-    """Sends by itself. Made by :func:`every`."""
+    """Sends a payload every so many seconds. Made by :func:`every`."""
 
     seconds: float
     payload: Payload | Callable[[], Payload]
@@ -51,50 +52,96 @@ KeepaliveRule = AutoReply | PeriodicSend
 
 
 def echo(match: Match, *, name: str | None = None) -> AutoReply:
-    """Send each message that matches back as it is. With a name, each is a ``WS KEEPALIVE`` row."""
+    """
+    A rule that sends each message that matches back as it is.
+
+    Args:
+        match: which messages; ``recv`` does not get them.
+        name: the name of a ``WS KEEPALIVE`` row for each; None for no such rows, save those of failures.
+
+    Raises:
+        TypeError: the match is no predicate on the message.
+    """
     return reply(match, lambda message: message, name=name)
 
 
 def reply(match: Match, payload: Payload | Callable[[Payload], Payload], *, name: str | None = None) -> AutoReply:
-    """Answer each message that matches with this payload, or with what it makes of the message."""
-    return _answer(match, payload, name)
+    """
+    A rule that answers each message that matches.
+
+    Args:
+        match: which messages; ``recv`` does not get them.
+        payload: the answer, or a function from the message to the answer.
+        name: the name of a ``WS KEEPALIVE`` row for each; None for no such rows, save those of failures.
+
+    Raises:
+        TypeError: the match is no predicate on the message.
+    """
+    return _auto_reply(match, payload, name)
 
 
 def ignore(match: Match) -> AutoReply:
-    """Throw each message that matches away: it is counted, but is no row and does not wait for ``recv``."""
-    return _answer(match, None, None)
+    """
+    A rule that throws each message that matches away: it is counted, but makes no row and does not wait for ``recv``.
+
+    Raises:
+        TypeError: the match is no predicate on the message.
+    """
+    return _auto_reply(match, None, None)
 
 
-def _answer(match: Match, payload: Payload | Callable[[Payload], Payload] | None, name: str | None) -> AutoReply:
+def _auto_reply(match: Match, payload: Payload | Callable[[Payload], Payload] | None, name: str | None) -> AutoReply:
     if isinstance(match, Correlation) or not callable(match):
         raise TypeError("keepalive: the match must be a predicate on the message, as json_subset({...}) makes it")
     return AutoReply(match, payload, name)
 
 
 def every(seconds: float, payload: Payload | Callable[[], Payload], *, name: str | None = None) -> PeriodicSend:
-    """Send this payload, or what it returns, every so many seconds while the connection is open."""
+    """
+    A rule that sends while the connection is open.
+
+    Args:
+        seconds: from one message to the next; the first is sent so many seconds after the connection has opened.
+        payload: what to send, or a function without parameters that returns it.
+        name: the name of a ``WS KEEPALIVE`` row for each; None for no such rows, save those of failures.
+
+    Raises:
+        ValueError: ``seconds`` is not greater than 0.
+    """
     if seconds <= 0:
         raise ValueError(f"every: seconds must be greater than 0, not {seconds!r}")
     return PeriodicSend(seconds, payload, name)
 
 
-class AutoReplies:
-    """The rules at work on one connection."""
+class ConnectionForAutoReplies(Protocol):
+    """What :class:`AutoReplies` needs of its connection."""
 
-    __slots__ = ("_answers", "_connection", "_loop", "_timers", "_timetable")
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def report_in_background(self) -> ReportOperation: ...
+
+    def write(self, opcode: int, payload: bytes) -> None: ...
+
+
+class AutoReplies:
+    """The rules of one connection at work."""
+
+    __slots__ = ("_connection", "_loop", "_periodic", "_replies", "_timers")
 
     def __init__(
-        self, connection: WebSocketConnection, loop: asyncio.AbstractEventLoop, rules: tuple[KeepaliveRule, ...]
+        self, connection: ConnectionForAutoReplies, loop: asyncio.AbstractEventLoop, rules: tuple[KeepaliveRule, ...]
     ) -> None:
         self._connection = connection
         self._loop = loop
-        self._answers = [rule for rule in rules if isinstance(rule, AutoReply)]
-        self._timetable = [rule for rule in rules if isinstance(rule, PeriodicSend)]
+        self._replies = [rule for rule in rules if isinstance(rule, AutoReply)]
+        self._periodic = [rule for rule in rules if isinstance(rule, PeriodicSend)]
         self._timers: list[asyncio.TimerHandle] = []
 
     def try_consume(self, message: str | bytes, size: int, arrived: float) -> bool:
-        """Answer the message; whether a rule matched it."""
-        for rule in self._answers:
+        """Answer the message if a rule matches it; return whether one did."""
+        for rule in self._replies:
             if matches(rule.match, message):
                 if rule.payload is not None:
                     payload = partial(rule.payload, message) if callable(rule.payload) else rule.payload
@@ -103,26 +150,26 @@ class AutoReplies:
         return False
 
     def start(self) -> None:
-        """The connection is open: begin to send."""
+        """Begin with the periodic messages: the connection is open."""
         self._timers = [
-            self._loop.call_later(rule.seconds, self._beat, index, self._loop.time() + rule.seconds)
-            for index, rule in enumerate(self._timetable)
+            self._loop.call_later(rule.seconds, self._send_periodic, index, self._loop.time() + rule.seconds)
+            for index, rule in enumerate(self._periodic)
         ]
 
     def stop(self) -> None:
-        """Send no more."""
+        """Send no more periodic messages."""
         for timer in self._timers:
             timer.cancel()
         self._timers = []
 
-    def _beat(self, index: int, due: float) -> None:
-        rule = self._timetable[index]
-        # From the time that it was due: the beat does not drift.
+    def _send_periodic(self, index: int, due: float) -> None:
+        rule = self._periodic[index]
+        # The next one counts from when this one was due, not from now: so delays do not add up.
         due = max(due + rule.seconds, self._loop.time())
-        self._timers[index] = self._loop.call_at(due, self._beat, index, due)
+        self._timers[index] = self._loop.call_at(due, self._send_periodic, index, due)
         self._send(rule, rule.payload, perf_counter())
 
-    def _send(self, rule: KeepaliveRule, payload: Payload | Callable[[], Payload], began: float) -> None:
+    def _send(self, rule: KeepaliveRule, payload: Payload | Callable[[], Payload], started: float) -> None:
         connection = self._connection
         error: Exception | None = None
         size = 0
@@ -134,5 +181,5 @@ class AutoReplies:
             error = exc
         if error is not None or rule.name is not None:
             connection.report_in_background(
-                KEEPALIVE, rule.name or connection.name, began, perf_counter() - began, size, error, None
+                KEEPALIVE, rule.name or connection.name, started, perf_counter() - started, size, error, None
             )

@@ -1,8 +1,8 @@
 """
-Which messages are meant: the common predicates.
+Predicates that say which messages are meant.
 
-A match is any callable from a message (str or bytes) to bool. An exception that it raises means that the message is
-another one: so ``lambda message: json.loads(message)["id"] == 7`` is fine where some messages have no ``id``.
+A match is any function from a message (str or bytes) to a bool. If it raises an exception, the message does not match:
+so ``lambda message: json.loads(message)["id"] == 7`` is fine where some messages have no ``id``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Match = Callable[[str | bytes], bool]
 
 
 def matches(match: Match, message: str | bytes) -> bool:
-    """Whether the message is meant."""
+    """Whether the message matches. An exception of the match means no."""
     try:
         return bool(match(message))
     except Exception:
@@ -26,15 +26,19 @@ def matches(match: Match, message: str | bytes) -> bool:
 
 
 def any_message(message: str | bytes) -> bool:
-    """The next message, whatever it is."""
+    """Match every message."""
     return True
 
 
 def json_subset(expected: Any) -> Match:
     """
-    Messages that are JSON and contain this value: objects may have more members, at any depth; all else must be equal.
+    Match messages that are JSON and contain this value.
 
-    ``json_subset({"type": "price"})`` matches ``{"type": "price", "value": 3}``.
+    Objects of the message may have more members than those of ``expected``, at any depth; everything else must be
+    equal. ``json_subset({"type": "price"})`` matches ``{"type": "price", "value": 3}``.
+
+    Args:
+        expected: the value, as :func:`json.loads` would give it.
     """
 
     def match(message: str | bytes) -> bool:
@@ -44,7 +48,12 @@ def json_subset(expected: Any) -> Match:
 
 
 def regex(pattern: str | bytes | re.Pattern[str] | re.Pattern[bytes]) -> Match:
-    """Messages in which this regular expression is found: a str pattern in text, a bytes pattern in binary messages."""
+    """
+    Match messages in which this regular expression is found.
+
+    Args:
+        pattern: a str matches text messages only, and bytes match binary messages only.
+    """
     compiled = re.compile(pattern)
     kind = type(compiled.pattern)
 
@@ -55,7 +64,12 @@ def regex(pattern: str | bytes | re.Pattern[str] | re.Pattern[bytes]) -> Match:
 
 
 def prefix(start: str | bytes) -> Match:
-    """Messages that begin with this: a str in text, bytes in binary messages."""
+    """
+    Match messages that begin with this.
+
+    Args:
+        start: a str matches text messages only, and bytes match binary messages only.
+    """
     kind = type(start)
 
     def match(message: str | bytes) -> bool:
@@ -81,7 +95,7 @@ class Correlation:
 
     def key_of_request(self, payload: str | bytes) -> Hashable:
         """
-        The value in a request.
+        The value that pairs this request with its reply.
 
         Raises:
             ValueError: the request is not JSON, or has no such field.
@@ -93,7 +107,7 @@ class Correlation:
             raise ValueError(f"json_field: the request has no field {path!r} to find its reply by") from None
 
     def key_of_reply(self, message: str | bytes) -> Hashable | None:
-        """The value in a message; None when it has none."""
+        """The value that pairs this message with its request; None if it has no such field."""
         try:
             return _hashable(_at(parse_json(message), self._reply_path))
         except (ValueError, LookupError, TypeError, RecursionError):  # the last: nested too deep for Python's parser
@@ -102,12 +116,16 @@ class Correlation:
 
 def json_field(*path: str | int, reply: str | int | tuple[str | int, ...] | None = None) -> Correlation:
     """
-    The reply whose JSON field has the same value as that of the request. Finding it costs the same whether one request
-    waits or a thousand.
+    Pair each request with the reply that has the same value in a JSON field.
+
+    Finding the request costs the same whether one is in flight or a thousand.
 
     Args:
-        path: the field in the request: a name, or the names and indexes on the way to it: ``json_field("meta", "id")``.
-        reply: the field in the reply, if it is another one: a name or index, or a tuple of them.
+        path: the field of the request: a name, or the names and indexes on the way to it: ``json_field("meta", "id")``.
+        reply: the field of the reply, if it is another one: a name, an index, or a tuple of them.
+
+    Raises:
+        TypeError: the path is empty, or holds something else than names and indexes.
     """
     if not path or not all(isinstance(step, (str, int)) for step in path):
         raise TypeError('json_field takes names and indexes: json_field("id"), json_field("meta", "id"), json_field(1)')
@@ -128,7 +146,7 @@ def _contains(value: Any, expected: Any) -> bool:
 
 
 def field(path: str | int | tuple[str | int, ...]) -> Callable[[str | bytes], Any]:
-    """A function that takes the value of this field from a JSON message."""
+    """A function from a JSON message to the value of this field."""
     steps = path if isinstance(path, tuple) else (path,)
     return lambda message: _at(parse_json(message), steps)
 
@@ -150,9 +168,9 @@ _last: tuple[str | bytes | None, Any] = (None, None)
 
 def parse_json(message: str | bytes) -> Any:
     """
-    Parse a message as JSON; several predicates that look at the same message parse it once.
+    Parse a message as JSON, once for all predicates that look at the same message.
 
-    What it returns is shared: do not change it.
+    The value is shared between them: do not change it.
     """
     global _last
     message_parsed, value = _last
@@ -163,6 +181,6 @@ def parse_json(message: str | bytes) -> Any:
 
 
 def clear_json_cache() -> None:
-    """Let go of the message that was parsed last: it may be a long one."""
+    """Release the message that was parsed last, which may be a long one."""
     global _last
     _last = (None, None)

@@ -1,4 +1,4 @@
-"""From a message as a task writes it to the frame that carries it."""
+"""A message as it arrived, and a message as it is sent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ __all__ = ["Received", "encode"]
 
 def encode(message: str | bytes | bytearray | memoryview, text: bool | None = None) -> tuple[int, bytes]:
     """
-    The opcode and the payload of a message: a str is text, anything else binary, unless ``text`` says otherwise.
+    The opcode and the payload of a message that is to be sent.
+
+    Args:
+        message: what to send: a str goes as text, and anything else as binary.
+        text: True sends it as text all the same (the bytes must be UTF-8), False as binary.
 
     Raises:
         TypeError: the message is neither str nor bytes-like.
@@ -24,8 +28,10 @@ def encode(message: str | bytes | bytearray | memoryview, text: bool | None = No
 
 
 class Received(NamedTuple):
-    """A message with its size in bytes and its time of arrival (perf_counter)."""
+    """A message that has arrived."""
 
     message: str | bytes
     size: int
+    """Bytes of the payload; text counts as UTF-8, before compression."""
     arrived: float
+    """When it was read from the socket, by :func:`time.perf_counter`."""

@@ -4,44 +4,69 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from websockets.frames import Close
 
+from ..observing.stats import Statistics
+from ..wire.interface import Wire
 from .matching import Match, clear_json_cache, matches
 from .message import Received
-
-if TYPE_CHECKING:
-    from ..session.lifecycle import ConnectionLifecycle
 
 __all__ = ["ReceiveQueue"]
 
 _logger = logging.getLogger("locust_ws_async.client")
-_warned: set[str] = set()  # the names whose queue was full once; one warning each is enough
+_warned: set[str] = set()  # the names of connections whose queue was full once; one warning for each is enough
+
+
+class PingsForQueue(Protocol):
+    """What :class:`ReceiveQueue` tells the pings of its connection."""
+
+    def reading_resumed(self) -> None:
+        """A pong may be among what was not read for a while."""
+
+
+class ConnectionForQueue(Protocol):
+    """What :class:`ReceiveQueue` needs of its connection."""
+
+    @property
+    def connected(self) -> bool: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def pings(self) -> PingsForQueue: ...
+
+    @property
+    def stats(self) -> Statistics: ...
+
+    @property
+    def wire(self) -> Wire: ...
 
 
 class ReceiveQueue(deque[tuple["str | bytes", int, float]]):
     """
-    A queue of (message, size in bytes, time of arrival).
+    A queue of (message, size in bytes, time of arrival), the fields of :class:`Received`.
 
     Args:
-        link: the connection.
-        limit: ``max_queue``.
-        overflow: "pause", "drop" or "fail", see :class:`ConnectOptions`.
+        connection: the connection whose messages these are.
+        limit: the setting ``max_queue``: how many messages may wait; None for no limit.
+        overflow: the setting of this name: "pause", "drop" or "fail".
     """
 
     __slots__ = ("_connection", "_overflow", "limit", "paused")
 
-    def __init__(self, link: ConnectionLifecycle, limit: int | None, overflow: str) -> None:
+    def __init__(self, connection: ConnectionForQueue, limit: int | None, overflow: str) -> None:
         super().__init__()
-        self._connection = link
+        self._connection = connection
         self._overflow = overflow
         self.limit = limit or float("inf")
         self.paused = False
         """Whether reading from the socket has stopped."""
 
     def full(self) -> None:
-        """There are ``limit`` messages, or more."""
+        """Do what ``overflow`` says: ``limit`` messages wait, or more."""
         match self._overflow:
             case "pause":
                 if not self.paused and self._connection.connected:
@@ -58,12 +83,12 @@ class ReceiveQueue(deque[tuple["str | bytes", int, float]]):
                     self._connection.wire.fail(Close(1008, "receive queue full"))
 
     def resume_if_drained(self) -> None:
-        """A message was taken while reading had stopped."""
+        """Resume reading if the queue is down to half its limit."""
         if self.paused and len(self) <= self.limit / 2:
             self.resume()
 
     def resume(self) -> None:
-        """Read on, however many there are."""
+        """Resume reading, however many messages wait."""
         self.paused = False
         self._connection.pings.reading_resumed()
         wire = self._connection.wire
@@ -71,7 +96,14 @@ class ReceiveQueue(deque[tuple["str | bytes", int, float]]):
             wire.resume_reading()
 
     def find(self, match: Match, *, take: bool = True, limit: int | None = None) -> list[Received]:
-        """The messages that match, ``limit`` at most; ``take`` them away."""
+        """
+        The messages that match, oldest first.
+
+        Args:
+            match: a predicate on the message.
+            take: whether to remove them from the queue.
+            limit: how many to find at most; None for all.
+        """
         found: list[Received] = []
         left: list[tuple[str | bytes, int, float]] = []
         for entry in self:

@@ -7,20 +7,18 @@ import json
 from collections.abc import Callable, Coroutine, Hashable
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 from ...exceptions import CatchResponseError, ConnectionClosed, MessageTimeout
 from ..lazy_coroutine import LazyCoroutine
-from ..observing.events import RECV, REQUEST
+from ..observing.events import RECV, REQUEST, ReportOperation
 from .matching import Correlation, Match
 from .message import Received
-
-if TYPE_CHECKING:
-    from ..connection import WebSocketConnection
+from .queue import ReceiveQueue
 
 __all__ = ["MessageWait", "PendingWaits", "Reply"]
 
-# A reply may come after its timeout, to be reported as late. For so long it is waited for, and for so many.
+# A reply that comes after its timeout is reported as late, within so many seconds, and for so many requests at a time.
 _LATE_SECONDS = 60.0
 _LATE_COUNT = 1000
 
@@ -28,13 +26,13 @@ _NOT_READ = "no message that matches within the timeout, and none was read: the 
 
 
 class PendingWait:
-    """One wait. ``future`` is None once it was given up; what comes now is late."""
+    """One wait. ``future`` is None once nobody waits any more; a message that comes for it then is late."""
 
-    __slots__ = ("deadline", "future", "key", "match", "name", "number", "problem", "reports_late", "started")
+    __slots__ = ("deadline", "future", "key", "match", "match_error", "name", "reports_late", "sequence", "started")
 
     def __init__(
         self,
-        number: int,
+        sequence: int,
         match: Match | Correlation,
         key: Hashable,
         name: str,
@@ -43,7 +41,7 @@ class PendingWait:
         future: asyncio.Future[Received],
         reports_late: bool,
     ) -> None:
-        self.number = number
+        self.sequence = sequence
         self.match = match
         self.key = key
         self.name = name
@@ -51,12 +49,30 @@ class PendingWait:
         self.deadline = deadline
         self.future: asyncio.Future[Received] | None = future
         self.reports_late = reports_late
-        self.problem: Exception | None = None  # what the match raised for a message
+        self.match_error: Exception | None = None  # the first exception that the match raised for a message
 
     @property
     def abandoned(self) -> bool:
-        """Whether its task was cancelled, and has not got round to saying so: nothing is for it now, late or not."""
+        """
+        Whether the awaiting task is cancelled, but has not yet called :meth:`PendingWaits.abandon`.
+
+        No message is for such a wait, unless it reports late ones.
+        """
         return not self.reports_late and self.future is not None and self.future.cancelled()
+
+
+class ConnectionForWaits(Protocol):
+    """What :class:`PendingWaits` needs of its connection."""
+
+    @property
+    def queue(self) -> ReceiveQueue: ...
+
+    @property
+    def wait_for_io_inline(self) -> Callable[[], bool]: ...
+
+    def report_late(self, name: str, started: float, received: Received) -> None: ...
+
+    def requeue(self, received: Received) -> None: ...
 
 
 class PendingWaits:
@@ -66,20 +82,63 @@ class PendingWaits:
     Replies that are overdue keep their place in that order, so that they are reported as late and do not pass for the
     reply to a younger request.
 
-    One timer serves all of them. It is set for the earliest deadline, and left alone when that wait ends in time.
+    One timer serves all waits. It is set for the earliest deadline, and left alone when that wait ends in time.
     """
 
-    __slots__ = ("_all", "_connection", "_keyed", "_late", "_loop", "_number", "_plain", "_timer")
+    __slots__ = ("_all", "_connection", "_keyed", "_late", "_loop", "_plain", "_sequence", "_timer")
 
-    def __init__(self, connection: WebSocketConnection, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, connection: ConnectionForWaits, loop: asyncio.AbstractEventLoop) -> None:
         self._connection = connection
         self._loop = loop
-        self._number = 0
+        self._sequence = 0
         self._all: dict[int, PendingWait] = {}
         self._plain: dict[int, PendingWait] = {}
         self._keyed: dict[Correlation, dict[Hashable, list[PendingWait]]] = {}
         self._late: dict[int, PendingWait] = {}
         self._timer: asyncio.TimerHandle | None = None
+
+    def take_queued(self, match: Match) -> Received | None:
+        """Take the first message that matches out of those that wait for ``recv``."""
+        found = self._connection.queue.find(match, limit=1)
+        return found[0] if found else None
+
+    async def wait(
+        self,
+        match: Match | Correlation,
+        key: Hashable,
+        name: str,
+        started: float,
+        timeout: float | None,
+        reports_late: bool,
+    ) -> Received:
+        """
+        Wait for a message.
+
+        Args:
+            match: what it looks like.
+            key: for a :class:`Correlation`, the value that it must carry.
+            name: the name of the row.
+            started: when the operation began, by :func:`time.perf_counter`.
+            timeout: seconds to wait; None for no limit.
+            reports_late: whether a message that comes after the timeout, or after the wait was cancelled, is reported
+                as late. Otherwise it goes to whoever else wants it.
+
+        Raises:
+            MessageTimeout: no message came in time.
+            ConnectionClosed: the connection ended before it came.
+        """
+        wait = self.add(match, key, name, started, timeout, reports_late)
+        future = wait.future
+        assert future is not None
+        connection = self._connection
+        try:
+            while not future.done() and connection.wait_for_io_inline():
+                pass  # something was read, perhaps for somebody else
+            return await future
+        except asyncio.CancelledError:
+            self.abandon(wait)
+            self._pass_on(wait, future)
+            raise
 
     def add(
         self,
@@ -90,34 +149,34 @@ class PendingWaits:
         timeout: float | None,
         reports_late: bool,
     ) -> PendingWait:
-        """Begin a wait. ``key``: for a Correlation, the value to wait for. ``timeout``: seconds."""
-        self._number += 1
+        """Begin a wait; the parameters are those of :meth:`wait`."""
+        self._sequence += 1
         deadline = float("inf") if timeout is None else self._loop.time() + timeout
-        waiter = PendingWait(
-            self._number, match, key, name, started, deadline, self._loop.create_future(), reports_late
+        wait = PendingWait(
+            self._sequence, match, key, name, started, deadline, self._loop.create_future(), reports_late
         )
-        self._all[waiter.number] = waiter
+        self._all[wait.sequence] = wait
         if isinstance(match, Correlation):
-            self._keyed.setdefault(match, {}).setdefault(key, []).append(waiter)
+            self._keyed.setdefault(match, {}).setdefault(key, []).append(wait)
         else:
-            self._plain[waiter.number] = waiter
+            self._plain[wait.sequence] = wait
         self._set_timer(deadline)
-        return waiter
+        return wait
 
     def try_consume(self, message: str | bytes, size: int, arrived: float) -> bool:
-        """Give the message to the oldest wait that it matches; whether there was one."""
+        """Give the message to the oldest wait that it matches; return whether there was one."""
         oldest: PendingWait | None = None
-        for correlation, waiters in self._keyed.items():
-            found = waiters.get(correlation.key_of_reply(message))
-            if found and (oldest is None or found[0].number < oldest.number):
+        for correlation, waits in self._keyed.items():
+            found = waits.get(correlation.key_of_reply(message))
+            if found and (oldest is None or found[0].sequence < oldest.sequence):
                 oldest = found[0]
-        for waiter in self._plain.values():
-            if oldest is not None and waiter.number > oldest.number:
+        for wait in self._plain.values():
+            if oldest is not None and wait.sequence > oldest.sequence:
                 break
-            if waiter.abandoned:
+            if wait.abandoned:
                 continue
-            if self._matches(waiter, message):
-                oldest = waiter
+            if self._matches(wait, message):
+                oldest = wait
                 break
         if oldest is None:
             return False
@@ -128,46 +187,55 @@ class PendingWaits:
             oldest.future.set_result(Received(message, size, arrived))
         return True
 
-    def _matches(self, waiter: PendingWait, message: str | bytes) -> bool:
-        assert not isinstance(waiter.match, Correlation)
+    def _matches(self, wait: PendingWait, message: str | bytes) -> bool:
+        assert not isinstance(wait.match, Correlation)
         try:
-            return bool(waiter.match(message))
+            return bool(wait.match(message))
         except Exception as exc:
-            waiter.problem = waiter.problem or exc
+            wait.match_error = wait.match_error or exc
             return False
 
-    def abandon(self, waiter: PendingWait) -> None:
-        """The task does not wait any more; what comes for it now is late."""
-        waiter.future = None
-        if not waiter.reports_late:
-            self.remove(waiter)
-        elif waiter.number in self._all:
-            self._late[waiter.number] = waiter
-            waiter.deadline = self._loop.time() + _LATE_SECONDS
-            self._set_timer(waiter.deadline)
+    def abandon(self, wait: PendingWait) -> None:
+        """Note that no task waits any more: a message that comes for this wait now is late."""
+        wait.future = None
+        if not wait.reports_late:
+            self.remove(wait)
+        elif wait.sequence in self._all:
+            self._late[wait.sequence] = wait
+            wait.deadline = self._loop.time() + _LATE_SECONDS
+            self._set_timer(wait.deadline)
             if len(self._late) > _LATE_COUNT:
                 self.remove(next(iter(self._late.values())))
 
-    def remove(self, waiter: PendingWait) -> None:
+    def _pass_on(self, wait: PendingWait, future: asyncio.Future[Received]) -> None:
+        # In the turn of the loop in which the task was cancelled, its message may have come, or its wait have failed.
+        # A message must not get lost; a failure concerns nobody else.
+        if future.done() and not future.cancelled() and future.exception() is None:
+            if wait.reports_late:
+                self._connection.report_late(wait.name, wait.started, future.result())
+            else:
+                self._connection.requeue(future.result())
+
+    def remove(self, wait: PendingWait) -> None:
         """Forget a wait. One that is forgotten already does no harm."""
-        if self._all.pop(waiter.number, None) is None:
+        if self._all.pop(wait.sequence, None) is None:
             return
-        self._late.pop(waiter.number, None)
-        if isinstance(waiter.match, Correlation):
-            keys = self._keyed[waiter.match]
-            keys[waiter.key].remove(waiter)
-            if not keys[waiter.key]:
-                del keys[waiter.key]
+        self._late.pop(wait.sequence, None)
+        if isinstance(wait.match, Correlation):
+            keys = self._keyed[wait.match]
+            keys[wait.key].remove(wait)
+            if not keys[wait.key]:
+                del keys[wait.key]
                 if not keys:
-                    del self._keyed[waiter.match]
+                    del self._keyed[wait.match]
         else:
-            del self._plain[waiter.number]
+            del self._plain[wait.sequence]
 
     def connection_lost(self, new_error: Callable[[], ConnectionClosed]) -> None:
-        """Fail every wait; nothing can come for them any more."""
-        for waiter in self._all.values():
-            if waiter.future is not None and not waiter.future.done():
-                waiter.future.set_exception(new_error())
+        """Let every wait fail with an error of its own: nothing can come for them any more."""
+        for wait in self._all.values():
+            if wait.future is not None and not wait.future.done():
+                wait.future.set_exception(new_error())
         for registry in (self._all, self._plain, self._keyed, self._late):
             registry.clear()
         if self._timer is not None:
@@ -185,23 +253,23 @@ class PendingWaits:
 
     def _expire(self) -> None:
         self._timer = None
-        # The loop calls up to its clock's resolution early.
+        # The loop calls early, by up to the resolution of its clock.
         now = self._loop.time() + 0.001
-        for waiter in list(self._all.values()):
-            if waiter.deadline > now:
+        for wait in list(self._all.values()):
+            if wait.deadline > now:
                 continue
-            if waiter.future is None:
-                self.remove(waiter)  # late beyond all patience
-            elif not waiter.future.done():
-                error = MessageTimeout(_NOT_READ) if self._connection.reading_paused else MessageTimeout()
-                error.__cause__ = waiter.problem
-                waiter.future.set_exception(error)
-                self.abandon(waiter)
-        self._set_timer(min((waiter.deadline for waiter in self._all.values()), default=float("inf")))
+            if wait.future is None:
+                self.remove(wait)  # its reply is too late even to be reported as late
+            elif not wait.future.done():
+                error = MessageTimeout(_NOT_READ) if self._connection.queue.paused else MessageTimeout()
+                error.__cause__ = wait.match_error
+                wait.future.set_exception(error)
+                self.abandon(wait)
+        self._set_timer(min((wait.deadline for wait in self._all.values()), default=float("inf")))
 
 
 class Reply:
-    """The message of an exchange that is checked, as Locust users know it from ``catch_response``."""
+    """The message of a request or an expectation that is checked, as Locust's users know it from ``catch_response``."""
 
     __slots__ = ("message", "verdict")
 
@@ -211,24 +279,86 @@ class Reply:
         self.verdict: Literal[True] | CatchResponseError | None = None
 
     def json(self) -> Any:
-        """The message parsed as JSON."""
+        """
+        The message parsed as JSON.
+
+        Raises:
+            ValueError: there is no message, or it is not JSON.
+        """
         if self.message is None:
             raise ValueError("there is no message: the expectation was not met")
         return json.loads(self.message)
 
     def success(self) -> None:
-        """Report the exchange as a success, whatever else happens in the block."""
+        """Report a success, whatever else happens in the block."""
         self.verdict = True
 
     def failure(self, text: str) -> None:
-        """Report the exchange as failed with this text. Keep it the same from one failure to the next."""
+        """
+        Report a failure.
+
+        Args:
+            text: what was wrong. Keep it the same from one failure to the next: Locust counts failures by their text.
+        """
         self.verdict = CatchResponseError(text)
+
+
+class ClientForMessageWait(Protocol):
+    """What :class:`MessageWait` needs of the client of its connection."""
+
+    @property
+    def check_errors(self) -> tuple[type[Exception], ...]: ...
+
+    @property
+    def control_flow(self) -> tuple[type[Exception], ...]: ...
+
+
+class ConnectionForMessageWait(Protocol):
+    """What :class:`MessageWait` needs of its connection."""
+
+    @property
+    def client(self) -> ClientForMessageWait: ...
+
+    @property
+    def closed_by_user(self) -> bool: ...
+
+    @property
+    def ready(self) -> bool: ...
+
+    @property
+    def writing_paused(self) -> bool: ...
+
+    @property
+    def report(self) -> ReportOperation: ...
+
+    async def until_ready(self) -> None: ...
+
+    async def drained(self) -> None: ...
+
+    def write(self, opcode: int, payload: bytes) -> None: ...
+
+
+class _Outcome:
+    """How a wait has gone so far, and what its row tells."""
+
+    __slots__ = ("received", "started")
+
+    def __init__(self, started: float) -> None:
+        self.started = started
+        """From when the row's time counts, by :func:`time.perf_counter`."""
+        self.received: Received | None = None
+
+    @property
+    def message(self) -> str | bytes | None:
+        return None if self.received is None else self.received.message
 
 
 class MessageWait(LazyCoroutine[Any]):
     """
-    What ``request`` and ``expect`` return: ``message = await exchange``, or, to check the message before it is
-    reported, ``async with exchange as reply``. Nothing happens until then.
+    What ``request`` and ``expect`` return. Nothing happens until it is awaited or entered, which can be done once.
+
+    ``message = await connection.request(...)`` gives the message. To check it before it is reported:
+    ``async with connection.request(..., catch_response=True) as reply``.
     """
 
     __slots__ = (
@@ -239,14 +369,15 @@ class MessageWait(LazyCoroutine[Any]):
         "_optional",
         "_outcome",
         "_payload",
+        "_pending",
         "_reply",
-        "_started",
         "_timeout",
     )
 
     def __init__(
         self,
-        connection: WebSocketConnection,
+        connection: ConnectionForMessageWait,
+        pending: PendingWaits,
         payload: tuple[int, bytes, Hashable] | None,
         match: Match | Correlation,
         timeout: float | None,
@@ -256,14 +387,14 @@ class MessageWait(LazyCoroutine[Any]):
     ) -> None:
         super().__init__()
         self._connection = connection
-        self._payload = payload
+        self._pending = pending
+        self._payload = payload  # opcode, bytes and the key of the reply; None if nothing is to be sent
         self._match = match
         self._timeout = timeout
         self._name = name
         self._optional = optional
         self._checked = checked
-        self._started = 0.0
-        self._outcome: Received | None = None
+        self._outcome: _Outcome | None = None  # of a block that checks
         self._reply: Reply | None = None
 
     def _begin(self) -> Coroutine[Any, Any, Any]:
@@ -272,133 +403,119 @@ class MessageWait(LazyCoroutine[Any]):
         return self._complete()
 
     async def _complete(self) -> str | bytes | None:
-        await self._perform()
-        self._report(None)
-        return None if self._outcome is None else self._outcome.message
+        outcome = await self._perform()
+        self._report(outcome, None)
+        return outcome.message
 
     async def __aenter__(self) -> Reply:
-        await self._perform()
-        self._reply = Reply(None if self._outcome is None else self._outcome.message)
+        self._use()
+        self._outcome = await self._perform()
+        self._reply = Reply(self._outcome.message)
         return self._reply
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        assert self._reply is not None
+        assert self._reply is not None and self._outcome is not None
         verdict = self._reply.verdict
         client = self._connection.client
         if verdict is not None:
-            self._report(verdict if isinstance(verdict, CatchResponseError) else None)
+            self._report(self._outcome, None if verdict is True else verdict)
             return False
         if exc is None or isinstance(exc, client.control_flow):
-            self._report(None)
+            self._report(self._outcome, None)
             return False
         if isinstance(exc, client.check_errors):
-            self._report(exc)
+            self._report(self._outcome, exc)
             return True
         if isinstance(exc, Exception):
-            self._report(exc)
+            self._report(self._outcome, exc)
         return False
 
-    async def _perform(self) -> None:
-        """Send, if it is a request, and wait. Failures are reported here."""
+    async def _perform(self) -> _Outcome:
+        """
+        Wait until the connection is writable, send the request if it is one, and await the message.
+
+        A failure is reported here, and raised.
+        """
         connection = self._connection
         closed_before = connection.closed_by_user
-        self._started = perf_counter()
+        outcome = _Outcome(perf_counter())
         try:
-            if self._take_from_queue():
-                return
-            timeout = self._timeout
-            if not self._usable:
-                timeout = await self._until_usable()
-                if self._take_from_queue():  # what came right behind the handshake of a reconnect
-                    return
-            self._outcome = await self._wait(timeout)
+            outcome.received = self._take_queued()
+            if outcome.received is None:
+                timeout = self._timeout
+                if not self._writable:
+                    timeout = await self._until_writable(outcome)
+                    outcome.received = self._take_queued()  # a message right behind the handshake of a reconnect
+                if outcome.received is None:
+                    opcode, payload, key = self._payload or (0, b"", None)
+                    is_request = self._payload is not None
+                    if is_request:
+                        connection.write(opcode, payload)
+                    outcome.received = await self._pending.wait(
+                        self._match, key, self._name, outcome.started, timeout, is_request
+                    )
         except MessageTimeout as exc:
             if not self._optional:
-                self._report(exc)
+                self._report(outcome, exc)
                 raise
         except ConnectionClosed as exc:
-            # A wait that this side ended is as if it had been cancelled.
+            # A wait that this side ended is not reported, as if it had been cancelled.
             if closed_before or not connection.closed_by_user:
-                self._report(exc)
+                self._report(outcome, exc)
             raise
+        return outcome
 
-    def _take_from_queue(self) -> bool:
-        """Whether what is expected is there already."""
-        if self._payload is None:
-            assert not isinstance(self._match, Correlation)
-            if found := self._connection.queue.find(self._match, limit=1):
-                self._outcome = found[0]
-                return True
-        return False
+    def _take_queued(self) -> Received | None:
+        """What is expected, if it is there already. A request's reply cannot be."""
+        if self._payload is not None:
+            return None
+        assert not isinstance(self._match, Correlation)
+        return self._pending.take_queued(self._match)
 
-    async def _until_usable(self) -> float | None:
+    @property
+    def _writable(self) -> bool:
+        """Whether a request may be sent now. An expectation sends nothing, and only needs a connection."""
+        connection = self._connection
+        return connection.ready and (self._payload is None or not connection.writing_paused)
+
+    async def _until_writable(self, outcome: _Outcome) -> float | None:
         """
         Wait while the connection is being made again, or the server reads so slowly that another request would pile up
-        in memory; gives what this leaves of the timeout.
+        in memory. Return the seconds that this leaves of the timeout.
 
-        The time of a reconnect is no reply time. That of a slow reader is: the request is under way from the first.
+        The time of a reconnect does not count as reply time. That of a slow reader does: the request is under way.
         """
         connection = self._connection
         began = perf_counter()
         try:
             async with asyncio.timeout(self._timeout):
-                while not self._usable:
+                while not self._writable:
                     if connection.ready:
                         await connection.drained()
                     else:
                         lost = perf_counter()
                         await connection.until_ready()
-                        self._started += perf_counter() - lost
+                        outcome.started += perf_counter() - lost
         except TimeoutError:
             raise MessageTimeout() from None
         return None if self._timeout is None else self._timeout - (perf_counter() - began)
 
-    @property
-    def _usable(self) -> bool:
-        connection = self._connection
-        return connection.ready and (self._payload is None or not connection.writing_paused)
-
-    async def _wait(self, timeout: float | None) -> Received:
-        connection = self._connection
-        pending = connection.router.pending
-        opcode, payload, key = self._payload or (0, b"", None)
-        is_request = self._payload is not None
-        if is_request:
-            connection.write(opcode, payload)
-        waiter = pending.add(self._match, key, self._name, self._started, timeout, is_request)
-        future = waiter.future
-        assert future is not None
-        try:
-            while not future.done() and connection.wait_for_io_inline():
-                pass  # something was read, perhaps not for us
-            return await future
-        except asyncio.CancelledError:
-            pending.abandon(waiter)
-            # It may have come, or failed, in the same turn of the loop, and nobody has seen it.
-            if future.done() and not future.cancelled() and future.exception() is None:
-                if is_request:
-                    connection.report_late(self._name, self._started, future.result())
-                else:
-                    connection.requeue(future.result())
-            raise
-
-    def _report(self, error: BaseException | None) -> None:
-        received = self._outcome
-        request_type = RECV if self._payload is None else REQUEST
+    def _report(self, outcome: _Outcome, error: BaseException | None) -> None:
+        received = outcome.received
         duration: float | None
         if received is not None:
-            duration = max(0.0, received.arrived - self._started)
+            duration = max(0.0, received.arrived - outcome.started)
         else:
             # An optional expectation that was not met counts, and has no time: the wait was ours, not the server's.
-            duration = None if error is None else perf_counter() - self._started
+            duration = None if error is None else perf_counter() - outcome.started
         self._connection.report(
-            request_type,
+            RECV if self._payload is None else REQUEST,
             self._name,
-            self._started,
+            outcome.started,
             duration,
             0 if received is None else received.size,
             error,
-            None if received is None else received.message,
+            outcome.message,
         )

@@ -1,52 +1,73 @@
 """
-Who gets a message. In this order, and nobody after the one who takes it:
+Who gets a message. It is offered in this order, and the first that wants it gets it alone:
 
 1. the rules of application keepalive (``keepalive=``);
 2. the waits of ``request`` and ``expect``, the oldest that matches first; replies that are overdue keep their place;
-3. the subscriptions of ``on`` and ``measure_push``, the first that matches; ``take=False`` looks and leaves it;
+3. the subscriptions of ``on`` and ``measure_push``, the first that matches; ``take=False`` looks at it and leaves it;
 4. ``recv``, and ``async for``.
 """
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from .auto_replies import AutoReplies, KeepaliveRule
+from .auto_replies import AutoReplies
 from .matching import clear_json_cache
 from .requests import PendingWaits
 from .subscriptions import Subscriptions
 
-if TYPE_CHECKING:
-    from ..connection import WebSocketConnection
-
 __all__ = ["MessageRouter"]
 
-_SMALL = 4096  # bytes; a message that is no longer may stay in memory until the next is parsed
+_SMALL = 4096  # bytes; a message that is no longer may stay in memory until the next one is parsed
+
+
+class ConnectionForRouter(Protocol):
+    """What :class:`MessageRouter` needs of its connection."""
+
+    def escalate(self, exc: BaseException) -> None: ...
 
 
 class MessageRouter:
-    """Everything but ``recv`` that takes messages of one connection. A connection that needs none of it has none."""
+    """
+    Offers each message to everyone but ``recv``. A connection on which only ``recv`` is used has no router.
+
+    Args:
+        connection: takes a kill that comes while a match runs.
+        auto_replies: the rules of ``keepalive``.
+        pending: the waits of ``request`` and ``expect``.
+        subscriptions: those of ``on`` and ``measure_push``.
+    """
 
     __slots__ = ("_connection", "auto_replies", "pending", "subscriptions")
 
     def __init__(
-        self, connection: WebSocketConnection, loop: asyncio.AbstractEventLoop, rules: tuple[KeepaliveRule, ...]
+        self,
+        connection: ConnectionForRouter,
+        auto_replies: AutoReplies,
+        pending: PendingWaits,
+        subscriptions: Subscriptions,
     ) -> None:
         self._connection = connection
-        self.auto_replies = AutoReplies(connection, loop, rules)
-        self.pending = PendingWaits(connection, loop)
-        self.subscriptions = Subscriptions(connection)
+        self.auto_replies = auto_replies
+        self.pending = pending
+        self.subscriptions = subscriptions
 
     def route(self, message: str | bytes, size: int, arrived: float) -> bool:
-        """Whether somebody took the message, so that ``recv`` does not get it."""
+        """
+        Offer a message that has just arrived; return whether somebody took it, so that ``recv`` does not get it.
+
+        Args:
+            message: the message.
+            size: bytes of its payload.
+            arrived: when it was read, by :func:`time.perf_counter`.
+        """
         try:
             taken = (
                 self.auto_replies.try_consume(message, size, arrived)
                 or self.pending.try_consume(message, size, arrived)
                 or self.subscriptions.try_consume(message, size, arrived)
             )
-        except BaseException as exc:  # a kill, where a match or a payload blocked
+        except BaseException as exc:  # a kill, which came while a match or a payload blocked
             self._connection.escalate(exc)
             taken = True
         if size > _SMALL:
@@ -54,7 +75,11 @@ class MessageRouter:
         return taken
 
     def reroute(self, message: str | bytes, size: int, arrived: float) -> bool:
-        """The same for a message that a wait had taken, and has no use for any more."""
+        """
+        Offer a message again, which an ``expect`` took that was cancelled in the same turn of the loop.
+
+        The rules of ``keepalive`` are left out: they have declined it already.
+        """
         return self.pending.try_consume(message, size, arrived) or self.subscriptions.try_consume(
             message, size, arrived
         )

@@ -1,4 +1,4 @@
-"""Messages that the server pushes: handlers that take them, and the measuring of their age."""
+"""Messages that the server pushes: handlers that get them, and the measuring of their age."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from math import isfinite
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ...hosting import cancels_current_task, is_kill
-from ..observing.events import PUSH
+from ..observing.events import PUSH, ReportOperation
 from .matching import Match, field, matches
-
-if TYPE_CHECKING:
-    from ..connection import WebSocketConnection
+from .queue import ReceiveQueue
 
 __all__ = ["Handler", "SentAt", "Subscription", "Subscriptions"]
 
@@ -27,37 +25,62 @@ Handler = Callable[[Any], Awaitable[None] | None]
 SentAt = str | int | tuple[str | int, ...] | Callable[[Any], float]
 """Where the time of a push is: a JSON field (a name, an index, or a tuple of them), or a function of the message."""
 
-# A number of seconds since the epoch above this is in the year 5138: it is milliseconds.
-_MILLISECONDS = 1e11
+# As seconds since the epoch, a greater number is after the year 5138: it must be milliseconds.
+_MAX_SECONDS = 1e11
 
 
 class Subscription:
-    """What ``on`` and ``measure_push`` return."""
+    """What ``on`` and ``measure_push`` return: the messages that match, and what to do with them."""
 
-    __slots__ = ("_handlers", "consumes", "context", "handler", "match", "measure", "name")
+    __slots__ = ("_subscriptions", "consumes", "context", "handler", "match", "measure", "name")
 
     def __init__(
         self,
-        handlers: Subscriptions,
+        subscriptions: Subscriptions,
         match: Match,
         name: str,
         handler: Handler | None,
         measure: Callable[[Any, float], float] | None,
         consumes: bool,
     ) -> None:
-        self._handlers = handlers
+        self._subscriptions = subscriptions
         self.match = match
         self.name = name
         self.handler = handler
         self.measure = measure
         self.consumes = consumes
-        # As callbacks of asyncio do, the handler runs in the context of the code that made it. So one that an
-        # on_connected makes may use the connection, as on_connected itself may.
+        # Like a callback of asyncio, the handler runs in the context of the code that subscribed. So a handler that
+        # on_connected makes may use the connection before other tasks may, as on_connected itself does.
         self.context = copy_context()
 
     def cancel(self) -> None:
-        """Handle no more messages."""
-        self._handlers.remove(self)
+        """Handle no more messages. To cancel twice does no harm."""
+        self._subscriptions.remove(self)
+
+
+class ClientForSubscriptions(Protocol):
+    """What :class:`Subscriptions` needs of the client of its connection."""
+
+    @property
+    def control_flow(self) -> tuple[type[Exception], ...]: ...
+
+
+class ConnectionForSubscriptions(Protocol):
+    """What :class:`Subscriptions` needs of its connection."""
+
+    @property
+    def client(self) -> ClientForSubscriptions: ...
+
+    @property
+    def interrupted(self) -> bool: ...
+
+    @property
+    def queue(self) -> ReceiveQueue: ...
+
+    @property
+    def report_in_background(self) -> ReportOperation: ...
+
+    def escalate(self, exc: BaseException) -> None: ...
 
 
 class Subscriptions:
@@ -70,34 +93,34 @@ class Subscriptions:
 
     __slots__ = ("_connection", "_queued", "_subscriptions", "_task")
 
-    def __init__(self, connection: WebSocketConnection) -> None:
+    def __init__(self, connection: ConnectionForSubscriptions) -> None:
         self._connection = connection
         self._subscriptions: list[Subscription] = []
         self._queued: deque[tuple[Subscription, str | bytes, int, float]] = deque()
         self._task: asyncio.Task[None] | None = None
 
     def on(self, match: Match, handler: Handler, name: str) -> Subscription:
-        """See :meth:`WebSocketConnection.on`."""
+        """Do what ``WebSocketConnection.on`` promises."""
         return self._add(Subscription(self, match, name, handler, None, True))
 
     def measure_push(
         self, match: Match, sent_at: SentAt, name: str, clock_offset: float, consumes: bool
     ) -> Subscription:
-        """See :meth:`WebSocketConnection.measure_push`."""
+        """Do what ``WebSocketConnection.measure_push`` promises."""
         value_of = sent_at if callable(sent_at) else field(sent_at)
 
         def age(message: Any, arrived: float) -> float:
             value = value_of(message)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
                 raise TypeError("measure_push: sent_at is not a number of seconds or milliseconds since the epoch")
-            seconds = value / 1000 if abs(value) > _MILLISECONDS else value
+            seconds = value / 1000 if abs(value) > _MAX_SECONDS else value
             return time.time() - (perf_counter() - arrived) + clock_offset - seconds
 
         return self._add(Subscription(self, match, name, None, age, consumes))
 
     def _add(self, subscription: Subscription) -> Subscription:
         self._subscriptions.append(subscription)
-        # What came before the task got so far, right after the handshake for instance.
+        # Messages may have come before the task got here, right behind the handshake for instance.
         for message, size, arrived in self._connection.queue.find(subscription.match, take=subscription.consumes):
             self._handle(subscription, message, size, arrived)
         return subscription
@@ -105,11 +128,11 @@ class Subscriptions:
     def remove(self, subscription: Subscription) -> None:
         """Called by :meth:`Subscription.cancel`."""
         if subscription in self._subscriptions:
-            # A new list: this may be called by a handler, while `take` goes through the old one.
+            # This makes a new list, since a handler may call this while try_consume goes through the old one.
             self._subscriptions = [other for other in self._subscriptions if other is not subscription]
 
     def try_consume(self, message: str | bytes, size: int, arrived: float) -> bool:
-        """Handle the message; whether it was taken."""
+        """Handle the message where a subscription matches; return whether one took it."""
         for subscription in self._subscriptions:
             if matches(subscription.match, message):
                 self._handle(subscription, message, size, arrived)
@@ -151,7 +174,7 @@ class Subscriptions:
             subscription, message, size, arrived = self._queued.popleft()
             assert subscription.handler is not None
             try:
-                context = subscription.context.copy()  # no context is entered twice
+                context = subscription.context.copy()  # a context cannot be entered twice at a time
                 result = context.run(subscription.handler, message)
             except BaseException as exc:
                 if is_kill(exc):
@@ -184,7 +207,7 @@ class Subscriptions:
         self, subscription: Subscription, message: str | bytes, size: int, arrived: float, error: BaseException | None
     ) -> None:
         if isinstance(error, self._connection.client.control_flow):
-            self._connection.client.escalate(error)
+            self._connection.escalate(error)
             error = None
-        # No time: how long the tester's own code takes is no property of the server.
+        # The row has no time: how long the author's own code takes is no property of the server.
         self._connection.report_in_background(PUSH, subscription.name, arrived, None, size, error, message)

@@ -1,10 +1,22 @@
-"""What the client tells about each operation, and the kinds of operations there are."""
+"""The kinds of operations there are, and what is told about each that has ended."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = ["ALL_ROWS", "CONNECT", "KEEPALIVE", "PING", "PUSH", "RECV", "REQUEST", "SEND", "SESSION", "Report"]
+__all__ = [
+    "ALL_ROWS",
+    "CONNECT",
+    "KEEPALIVE",
+    "PING",
+    "PUSH",
+    "RECV",
+    "REQUEST",
+    "SEND",
+    "SESSION",
+    "Report",
+    "ReportOperation",
+]
 
 CONNECT = "WS CONNECT"
 SEND = "WS SEND"
@@ -20,20 +32,20 @@ ALL_ROWS: frozenset[str] = frozenset({CONNECT, SEND, RECV, REQUEST, PUSH, PING, 
 
 class Report(Protocol):
     """
-    Called once for each finished operation, with positional arguments.
+    The function that a :class:`WebSocketClient` calls once for each operation that has ended.
 
-    An exception that it raises reaches the code that awaits the operation.
+    It gets positional arguments. An exception that it raises reaches the code that awaits the operation.
 
     Args:
         request_type: one of the row types above.
-        name: the row's name, without a query string unless the tester put it there.
-        response_time: milliseconds, or None where no time is meant.
-        response_length: bytes of payload; text is counted in UTF-8.
+        name: the row's name; it has a query string only if the author of the locustfile put one there.
+        response_time: milliseconds, or None if the row has no time.
+        response_length: bytes of payload; text counts as UTF-8.
         exception: None for a success.
         started: when the operation began, by :func:`time.perf_counter`.
         url: the connection's full URL.
-        response: the handshake's answer (WS CONNECT), the message (WS RECV, WS REQUEST), the end as a :class:`Session`
-            (WS SESSION), or None.
+        response: the server's answer to the handshake (WS CONNECT), the message (WS RECV, WS REQUEST), the end of the
+            connection as a :class:`Session` (WS SESSION), or None.
     """
 
     def __call__(
@@ -45,6 +57,33 @@ class Report(Protocol):
         exception: BaseException | None,
         started: float,
         url: str,
+        response: object,
+        /,
+    ) -> None: ...
+
+
+class ReportOperation(Protocol):
+    """
+    The method of a connection by which its parts report an operation that has ended, as :class:`Report` has it.
+
+    Args:
+        request_type: one of the row types above.
+        name: the row's name.
+        started: when the operation began, by :func:`time.perf_counter`.
+        duration: seconds, or None if the row has no time.
+        size: bytes of payload.
+        error: None for a success.
+        response: the message, or None.
+    """
+
+    def __call__(
+        self,
+        request_type: str,
+        name: str,
+        started: float,
+        duration: float | None,
+        size: int,
+        error: BaseException | None,
         response: object,
         /,
     ) -> None: ...

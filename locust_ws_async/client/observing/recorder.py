@@ -1,10 +1,11 @@
 """
-The flight recorder: the last frames of a connection, written to a file when something on it has failed. Off by default.
+The flight recorder keeps the last frames of a connection, and writes them to a file when something on it has failed.
 
-It sits between the engine and the connection, on the way up and on the way down, so that a connection without one has
-nothing to do with it. ``LOCUST_WS_TRACE=1`` in the environment puts it there too, to log each frame.
+It is off by default. Where it is on, it stands between the engine and the connection, in both directions; so a
+connection without a recorder has nothing to do with it. ``LOCUST_WS_TRACE=1`` in the environment also turns it on, to
+log each frame.
 
-What it sees of data are messages: fragments are together, compression is undone.
+Of data it sees whole messages: their fragments are joined, and their compression is undone.
 """
 
 from __future__ import annotations
@@ -14,31 +15,30 @@ import logging
 import os
 import re
 import time
+import uuid
 from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from websockets.datastructures import Headers
 from websockets.frames import Close
+from websockets.http11 import Request, Response
 
 from ..wire.frames import TEXT
 from ..wire.interface import CloseInfo, Sink, Wire
-
-if TYPE_CHECKING:
-    from ..connection import WebSocketConnection
-    from ..options import ConnectOptions
+from .stats import Statistics
 
 __all__ = ["FOLDER", "Recorder", "recorder_for"]
 
 FOLDER = "websocket-recordings"
 """Where recordings go by default, in the working directory."""
 
-_HEAD = 128  # characters or bytes that are kept of a message
-_MOST_FILES = 1000  # for one process: a test in which everything fails must not fill the disk
-# In the name of a header or in its value: a subprotocol may be "bearer", the next one the token.
+_KEPT_SIZE = 128  # characters or bytes that are kept of a message
+_MAX_FILES = 1000  # of one process: a test in which everything fails must not fill the disk
+# A header is secret if its name or its value says so: one subprotocol may be "bearer", and the next one the token.
 _SECRET = re.compile(r"auth|bearer|cookie|token|secret|password|api-?key", re.IGNORECASE)
 _MASK = "***"
 
@@ -47,12 +47,36 @@ _trace_logger = logging.getLogger("locust_ws_async.trace")
 _written = 0
 
 
-def recorder_for(connection: WebSocketConnection, options: ConnectOptions) -> Recorder | None:
-    """The recorder of a new connection, if it is to have one."""
+class ConnectionForRecorder(Protocol):
+    """What :class:`Recorder` needs of its connection."""
+
+    @property
+    def id(self) -> uuid.UUID: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def stats(self) -> Statistics: ...
+
+    @property
+    def handshake_request(self) -> Request: ...
+
+    @property
+    def response(self) -> Response: ...
+
+
+def recorder_for(
+    connection: ConnectionForRecorder, record_last: int | None, record_to: str | os.PathLike[str] | None
+) -> Recorder | None:
+    """The recorder of a new connection, if these settings or the environment ask for one."""
     trace = os.environ.get("LOCUST_WS_TRACE", "") not in ("", "0")
-    if options.record_last is None and not trace:
+    if record_last is None and not trace:
         return None
-    return Recorder(connection, options.record_last, Path(options.record_to or FOLDER), trace)
+    return Recorder(connection, record_last, Path(record_to or FOLDER), trace)
 
 
 class _Frame(NamedTuple):
@@ -65,15 +89,16 @@ class _Frame(NamedTuple):
 
 class Recorder:
     """
-    Sees the frames of one connection, through all its reconnects.
+    Records the frames of one connection, through all its reconnects.
 
     Args:
+        connection: the connection.
         last: how many frames to keep; None to keep none.
         folder: where to write them.
-        trace: whether to log each.
+        trace: whether to log each frame.
     """
 
-    def __init__(self, connection: WebSocketConnection, last: int | None, folder: Path, trace: bool) -> None:
+    def __init__(self, connection: ConnectionForRecorder, last: int | None, folder: Path, trace: bool) -> None:
         self._connection = connection
         self._last = last
         self._folder = folder
@@ -81,13 +106,22 @@ class Recorder:
         self._frames: deque[_Frame] = deque(maxlen=last or 0)
         self._epoch = time.time() - perf_counter()
 
-    def tap(self, sink: Sink) -> Sink:
-        """What the engine is to call in place of the connection."""
-        return _TappedSink(sink, self)
+    def recording_sink(self, sink: Sink) -> Sink:
+        """A sink for the engine that records each call and passes it on to this one."""
+        return _RecordingSink(sink, self)
 
-    def see(self, direction: str, kind: str, content: str | bytes, size: int, when: float) -> None:
-        """A frame went by. ``when``: perf_counter."""
-        frame = _Frame(when + self._epoch, direction, kind, size, content[:_HEAD])
+    def record(self, direction: str, kind: str, content: str | bytes, size: int, when: float) -> None:
+        """
+        Keep a frame.
+
+        Args:
+            direction: "received" or "sent".
+            kind: "text", "binary", "ping", "pong" or "close".
+            content: its payload.
+            size: bytes of its payload.
+            when: the time, by :func:`time.perf_counter`.
+        """
+        frame = _Frame(when + self._epoch, direction, kind, size, content[:_KEPT_SIZE])
         self._frames.append(frame)
         if self._trace:
             arrow = "<-" if direction == "received" else "->"
@@ -95,20 +129,25 @@ class Recorder:
 
     def save(self, request_type: str, name: str, error: BaseException) -> None:
         """
-        Write a file with what happened up to this failure, and begin anew.
+        Write a file with the frames up to this failure, and begin anew.
 
-        A file that cannot be written is a warning in the log, and nothing else: the test goes on.
+        If the file cannot be written, that is a warning in the log and nothing else: the test goes on.
+
+        Args:
+            request_type: the type of the row that failed.
+            name: the name of that row.
+            error: why it failed.
         """
         global _written
         if not self._frames:
             return
         frames = list(self._frames)
         self._frames.clear()
-        if _written >= _MOST_FILES:
+        if _written >= _MAX_FILES:
             return
         _written += 1
-        if _written == _MOST_FILES:
-            _logger.warning("There are %d recordings of failures now; this process writes no more.", _MOST_FILES)
+        if _written == _MAX_FILES:
+            _logger.warning("There are %d recordings of failures now; this process writes no more.", _MAX_FILES)
         now = datetime.now(UTC)
         slug = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-") or "connection"
         path = (
@@ -141,54 +180,55 @@ class Recorder:
         }
 
 
-class _TappedSink:
-    """A connection, as an engine sees it, with a recorder in between: see :class:`~..wire.interface.Sink`."""
+class _RecordingSink:
+    """The :class:`~..wire.interface.Sink` between an engine and a connection that is recorded."""
 
     def __init__(self, sink: Sink, recorder: Recorder) -> None:
         self._sink = sink
         self._recorder = recorder
-        self._wire: _TappedWire | None = None
-        # What needs no recording goes straight on.
+        self._wire: _RecordingWire | None = None
+        # These calls are no frames, and go straight to the connection.
         self.upgrading = sink.upgrading
         self.closing = sink.closing
         self.pause_writing = sink.pause_writing
         self.resume_writing = sink.resume_writing
 
     def opened(self, wire: Wire) -> None:
-        self._wire = _TappedWire(wire, self._recorder)
+        self._wire = _RecordingWire(wire, self._recorder)
         self._sink.opened(self._wire)
 
     def message_received(self, message: str | bytes, size: int, arrived: float) -> None:
         kind = "text" if isinstance(message, str) else "binary"
-        self._recorder.see("received", kind, message, size, arrived)
+        self._recorder.record("received", kind, message, size, arrived)
         self._sink.message_received(message, size, arrived)
 
-    def ping_received(self, payload: bytes) -> None:
+    def ping_received(self, payload: bytes, answered: bool) -> None:
         now = perf_counter()
-        self._recorder.see("received", "ping", payload, len(payload), now)
-        self._recorder.see("sent", "pong", payload, len(payload), now)
-        self._sink.ping_received(payload)
+        self._recorder.record("received", "ping", payload, len(payload), now)
+        if answered:
+            self._recorder.record("sent", "pong", payload, len(payload), now)
+        self._sink.ping_received(payload, answered)
 
     def pong_received(self, payload: bytes, arrived: float) -> None:
-        self._recorder.see("received", "pong", payload, len(payload), arrived)
+        self._recorder.record("received", "pong", payload, len(payload), arrived)
         self._sink.pong_received(payload, arrived)
 
     def closed(self, ending: CloseInfo) -> None:
         now = perf_counter()
         if ending.rcvd is not None:
-            self._recorder.see("received", "close", *_close(ending.rcvd), now)
-        if ending.sent is not None and self._wire is not None and not self._wire.close_seen:
-            self._recorder.see("sent", "close", *_close(ending.sent), now)  # by the engine, of its own accord
+            self._recorder.record("received", "close", *_close(ending.rcvd), now)
+        if ending.sent is not None and self._wire is not None and not self._wire.close_recorded:
+            self._recorder.record("sent", "close", *_close(ending.sent), now)  # the engine sent it by itself
         self._sink.closed(ending)
 
 
-class _TappedWire:
-    """A wire, as a connection sees it, with a recorder in between: see :class:`~..wire.interface.Wire`."""
+class _RecordingWire:
+    """The :class:`~..wire.interface.Wire` between a connection that is recorded and an engine."""
 
     def __init__(self, wire: Wire, recorder: Recorder) -> None:
         self._wire = wire
         self._recorder = recorder
-        self.close_seen = False
+        self.close_recorded = False
         self.transport = wire.transport
         self.subprotocol = wire.subprotocol
         self.pause_reading = wire.pause_reading
@@ -204,25 +244,25 @@ class _TappedWire:
 
     def send(self, opcode: int, payload: bytes) -> None:
         kind = "text" if opcode == TEXT else "binary"
-        content = payload[:_HEAD].decode(errors="replace") if opcode == TEXT else payload
-        self._recorder.see("sent", kind, content, len(payload), perf_counter())
+        content = payload[:_KEPT_SIZE].decode(errors="replace") if opcode == TEXT else payload
+        self._recorder.record("sent", kind, content, len(payload), perf_counter())
         self._wire.send(opcode, payload)
 
     def send_ping(self, payload: bytes) -> None:
-        self._recorder.see("sent", "ping", payload, len(payload), perf_counter())
+        self._recorder.record("sent", "ping", payload, len(payload), perf_counter())
         self._wire.send_ping(payload)
 
     def send_close(self, close: Close) -> None:
-        self._see_close(close)
+        self._record_close(close)
         self._wire.send_close(close)
 
     def fail(self, close: Close) -> None:
-        self._see_close(close)
+        self._record_close(close)
         self._wire.fail(close)
 
-    def _see_close(self, close: Close) -> None:
-        self.close_seen = True
-        self._recorder.see("sent", "close", *_close(close), perf_counter())
+    def _record_close(self, close: Close) -> None:
+        self.close_recorded = True
+        self._recorder.record("sent", "close", *_close(close), perf_counter())
 
 
 def _close(close: Close) -> tuple[str, int]:
@@ -252,7 +292,7 @@ def _masked_headers(headers: Headers) -> list[list[str]]:
 
 
 def _masked_url(url: str) -> str:
-    """Without user and password, and without the values of its query, among which a token may be."""
+    """The URL without user and password, and without the values of its query, one of which may be a token."""
     parts = urlsplit(url)
     userinfo, at, host = parts.netloc.rpartition("@")
     query = "&".join(field.split("=", 1)[0] + "=" + _MASK for field in parts.query.split("&") if field)

@@ -1,4 +1,4 @@
-"""What a connection has counted, and how it was when it ended."""
+"""What a connection has counted, and what is told when it ends."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ __all__ = ["Session", "Statistics"]
 
 class Statistics:
     """
-    The counts of one connection, over its reconnects. Everything is counted where it is read or written; bytes are
-    those of payloads, of text in UTF-8, before compression.
+    The counts of one connection, over all its reconnects. Everything is counted where it is read or written. Bytes are
+    bytes of payload, before compression; text counts as UTF-8.
 
     Attributes:
         texts_received, text_bytes_received, binaries_received, binary_bytes_received: messages from the server.
         texts_sent, text_bytes_sent, binaries_sent, binary_bytes_sent: messages to the server.
         pings_received: pings of the server.
-        pings_sent, pongs_received: pings of this side, and pongs, also unsolicited ones.
+        pongs_sent: the answers to them. A ping that comes after a close frame may have none.
+        pings_sent: pings of this side, whether a task or ``ping_interval`` sends them.
+        pongs_received: pongs of the server, also those that answer no ping.
         closes_received, closes_sent: close frames.
-        reconnects: how often the connection came back.
-        late_replies: replies that came after their request had timed out.
+        reconnects: how often the lost connection was made again.
+        late_replies: replies that came after their request had timed out or was cancelled.
         messages_dropped: messages that a full queue dropped, with ``overflow="drop"``.
         queue_high_water: the most messages that waited for ``recv`` at a time.
-        connect: the phases of the last connect, a :class:`ConnectPhases`.
+        connect: how long each phase of the last connect took, as :class:`ConnectPhases`.
     """
 
     __slots__ = (
@@ -41,6 +43,7 @@ class Statistics:
         "pings_received",
         "pings_sent",
         "pongs_received",
+        "pongs_sent",
         "queue_high_water",
         "reconnects",
         "text_bytes_received",
@@ -61,6 +64,7 @@ class Statistics:
         self.pings_received = 0
         self.pings_sent = 0
         self.pongs_received = 0
+        self.pongs_sent = 0
         self.closes_received = 0
         self.closes_sent = 0
         self.reconnects = 0
@@ -71,28 +75,23 @@ class Statistics:
 
     @property
     def messages_received(self) -> int:
-        """Messages of both kinds."""
+        """Messages, text and binary."""
         return self.texts_received + self.binaries_received
 
     @property
     def bytes_received(self) -> int:
-        """Bytes of both kinds."""
+        """Bytes of messages, text and binary."""
         return self.text_bytes_received + self.binary_bytes_received
 
     @property
     def messages_sent(self) -> int:
-        """Messages of both kinds."""
+        """Messages, text and binary."""
         return self.texts_sent + self.binaries_sent
 
     @property
     def bytes_sent(self) -> int:
-        """Bytes of both kinds."""
+        """Bytes of messages, text and binary."""
         return self.text_bytes_sent + self.binary_bytes_sent
-
-    @property
-    def pongs_sent(self) -> int:
-        """Each ping of the server is answered."""
-        return self.pings_received
 
     def as_dict(self) -> dict[str, Any]:
         """All counts by name, with ``connect`` as a dict of milliseconds: for a log, or for JSON."""
@@ -105,19 +104,19 @@ class Statistics:
         return f"<Statistics {counts}>"
 
 
-_TOTALS = ("messages_received", "bytes_received", "messages_sent", "bytes_sent", "pongs_sent")
+_TOTALS = ("messages_received", "bytes_received", "messages_sent", "bytes_sent")
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
     """
-    The end of a connection: what a ``WS SESSION`` row has as its response.
+    How a connection ended: the response of a ``WS SESSION`` row.
 
     Attributes:
-        close_code: the server's; 1005 for a close frame without one, 1006 for none.
-        close_reason: the server's, or "".
-        duration: seconds from the answer of the opening handshake to the end.
-        stats: what was counted.
+        close_code: the server's close code; 1005 if its close frame had none, 1006 if it sent no close frame.
+        close_reason: the server's close reason, or "".
+        duration: seconds from the server's answer to the opening handshake to the end.
+        stats: what the connection has counted.
     """
 
     close_code: int

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from websockets.frames import OK_CLOSE_CODES, Close
 
@@ -19,10 +19,9 @@ from ...exceptions import ConnectError, ConnectionClosed, ConnectionClosedError,
 from ...hosting import cancels_current_task, is_kill
 from ..messages.queue import ReceiveQueue
 from ..messages.router import MessageRouter
-from ..observing.events import CONNECT, RECV, REQUEST, SEND, SESSION
-from ..observing.recorder import recorder_for
+from ..observing.events import CONNECT, RECV, REQUEST, SEND, SESSION, Report
+from ..observing.recorder import Recorder
 from ..observing.stats import Session, Statistics
-from ..opening.connect import connect_to_url
 from ..opening.timing import ConnectPhases
 from ..options import ConnectOptions
 from ..wire.interface import CloseInfo, Sink, Wire
@@ -31,8 +30,6 @@ from .pings import Pings
 from .state import Event, Phase, next_phase
 
 if TYPE_CHECKING:
-    from ..client import WebSocketClient
-    from ..connection import WebSocketConnection
     from ..messages.message import Received
 
 __all__ = ["ConnectionLifecycle"]
@@ -65,6 +62,30 @@ def _in_callback() -> bool:
 def inline_wait_not_enabled() -> bool:
     """For ``wait_for_io_inline`` of a connection that may be an idle one: see :meth:`enable_inline_wait`."""
     return False
+
+
+class ConnectionOwner(Protocol):
+    """What a connection needs of the client that made it."""
+
+    @property
+    def report(self) -> Report: ...
+
+    @property
+    def reported(self) -> frozenset[str]: ...
+
+    @property
+    def connections(self) -> set[Any]: ...
+
+    @property
+    def check_errors(self) -> tuple[type[Exception], ...]: ...
+
+    @property
+    def control_flow(self) -> tuple[type[Exception], ...]: ...
+
+    @property
+    def escalate(self) -> Callable[[BaseException], None]: ...
+
+    def open_wire(self, url: str, options: ConnectOptions, sink: Sink, phases: ConnectPhases) -> Awaitable[None]: ...
 
 
 class ConnectionLifecycle:
@@ -113,7 +134,7 @@ class ConnectionLifecycle:
     wire: Wire
     _write: Callable[[int, bytes], None]
 
-    def __init__(self, client: WebSocketClient, url: str, name: str, options: ConnectOptions) -> None:
+    def __init__(self, client: ConnectionOwner, url: str, name: str, options: ConnectOptions) -> None:
         """Made by :meth:`WebSocketClient.connect`."""
         self.url = url
         self.name = name
@@ -155,11 +176,7 @@ class ConnectionLifecycle:
         self.pings = Pings(self, self._loop)
         self.stats = Statistics()
         """What was counted."""
-        connection = cast("WebSocketConnection", self)
-        self._recorder = recorder_for(connection, options)
-        if options.keepalive_rules:
-            self._router = MessageRouter(connection, self._loop, options.keepalive_rules)
-            self.enable_inline_wait()
+        self._recorder: Recorder | None = None
 
     def enable_inline_wait(self) -> None:
         """
@@ -188,21 +205,17 @@ class ConnectionLifecycle:
             raise
 
     async def _attempt(self) -> None:
-        client = self.client
         session = self._sessions
         self._announced = self._cut = False
         phases = self.stats.connect = ConnectPhases()
         sink = cast(Sink, self)
         started = perf_counter()
         try:
-            await connect_to_url(
-                client.engine,
+            await self.client.open_wire(
                 self.url,
                 self._options,
-                sink if self._recorder is None else self._recorder.tap(sink),
+                sink if self._recorder is None else self._recorder.recording_sink(sink),
                 phases,
-                new_socket=client.new_socket,
-                session=client.http_session,
             )
         except BaseException as exc:
             if self._is(Phase.CONNECTING, Phase.RECONNECTING):
@@ -230,7 +243,7 @@ class ConnectionLifecycle:
         self.stats.connect.enter(None)
         self.wire = wire
         self._write = wire.send
-        self.client.connections.add(cast("WebSocketConnection", self))
+        self.client.connections.add(self)
         if self._options.ping_interval is not None:
             self.pings.start_heartbeat(self._options.ping_interval, self._options.ping_timeout)
         self._advance(Event.CONNECTED)
@@ -244,7 +257,7 @@ class ConnectionLifecycle:
         if self._is(Phase.RESTORING):
             token = _restoring.set(self)
             try:
-                await on_connected(cast("WebSocketConnection", self))
+                await on_connected(self)
             finally:
                 _restoring.reset(token)
         if self._is(Phase.RESTORING):
@@ -406,7 +419,7 @@ class ConnectionLifecycle:
 
     def _finish(self) -> None:
         # Closed for good.
-        self.client.connections.discard(cast("WebSocketConnection", self))
+        self.client.connections.discard(self)
         self._wake_receiver()
 
     def _wake_receiver(self) -> None:

@@ -6,16 +6,16 @@ import asyncio
 import random
 from collections.abc import Callable
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from websockets.exceptions import ConcurrencyError
 from websockets.frames import Close
 
 from ...exceptions import ConnectionClosed, PingTimeout
+from ..messages.queue import ReceiveQueue
+from ..observing.stats import Statistics
+from ..wire.interface import Wire
 from .heartbeat import Heartbeat
-
-if TYPE_CHECKING:
-    from .lifecycle import ConnectionLifecycle
 
 __all__ = ["Pings"]
 
@@ -25,13 +25,26 @@ _HEARTBEATS = 16
 _random_bytes = random.Random().randbytes
 
 
+class ConnectionForPings(Protocol):
+    """What :class:`Pings` needs of its connection."""
+
+    @property
+    def queue(self) -> ReceiveQueue: ...
+
+    @property
+    def stats(self) -> Statistics: ...
+
+    @property
+    def wire(self) -> Wire: ...
+
+
 class Pings:
     """The pings of one connection that are not answered yet, in the order in which they were sent."""
 
     __slots__ = ("_connection", "_heartbeat", "_loop", "_unanswered", "latency")
 
-    def __init__(self, link: ConnectionLifecycle, loop: asyncio.AbstractEventLoop) -> None:
-        self._connection = link
+    def __init__(self, connection: ConnectionForPings, loop: asyncio.AbstractEventLoop) -> None:
+        self._connection = connection
         self._loop = loop
         self._unanswered: dict[bytes, tuple[asyncio.Future[float] | None, float]] = {}
         self._heartbeat: Heartbeat | None = None

@@ -109,8 +109,8 @@ class Sink(Protocol):
 
     def message_received(self, message: str | bytes, size: int, arrived: float, /) -> None: ...
 
-    def ping_received(self, payload: bytes, /) -> None:
-        """A ping came; the engine has answered it."""
+    def ping_received(self, payload: bytes, answered: bool, /) -> None:
+        """A ping came; ``answered``: the engine has written its pong."""
 
     def pong_received(self, payload: bytes, arrived: float, /) -> None: ...
 

@@ -243,8 +243,9 @@ class _Wire(picows.WSListener):
             raise InvalidFrame(1002, "reserved bits must be 0")
         if kind is _PING:
             payload = frame.get_payload_as_bytes()
+            answered = not self._picows.is_close_frame_sent  # after its close frame picows writes nothing
             self._picows.send_pong(payload)
-            self._sink.ping_received(payload)
+            self._sink.ping_received(payload, answered)
         elif kind is _PONG:
             self._sink.pong_received(frame.get_payload_as_bytes(), arrived)
         elif kind in (_TEXT, _BINARY, _CONT):

@@ -391,7 +391,7 @@ class _Wire(asyncio.BufferedProtocol):
                     if self._failed:
                         return
             elif opcode == PING:
-                self._sink.ping_received(bytes(event.data))
+                self._sink.ping_received(bytes(event.data), True)  # the parser answers each ping that it gives
             elif opcode == PONG:
                 self._sink.pong_received(bytes(event.data), arrived)
             else:
