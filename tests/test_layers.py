@@ -1,4 +1,4 @@
-"""The layers of the package's docstring: who may import whom."""
+"""Who may import whom: one direction, through the whole package and inside its rooms."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from importlib.util import resolve_name
 from pathlib import Path
 
@@ -23,7 +24,7 @@ LAYERS = {
     "tasksets": GLUE,
     "request_events": GLUE,
     "http_session": GLUE | {"requests"},  # a dependency of Locust's
-    "client": {"websockets", "picows", "python_socks", "exceptions", "hosting", "fast_paths"},
+    "client": {"websockets", "picows", "python_socks", "idna", "exceptions", "hosting", "fast_paths"},
     "bridge": {"gevent", "greenlet", "hosting", "fast_paths"},
     "hosting": set(),
     "fast_paths": set(),
@@ -31,35 +32,162 @@ LAYERS = {
     "demo": {"websockets"},
 }
 
+# A line holds a module, or all modules of a room that have no line of their own. A module may import those of the lines
+# above its own, and those of its own line.
+ORDER = """
+    exceptions                  what can go wrong
+    hosting                     what the client may ask of the loop that hosts it
+    fast_paths
+    internals                   private names of the libraries below
+
+    bridge                      an asyncio loop hosted by a greenlet
+
+    client.lazy_coroutine
+    client.wire                 bytes and frames
+    client.observing            what is told: rows, counts, recordings
+    client.messages             who gets which message
+    client.opening              the way to a server: names, proxies, TLS
+    client.session.backoff
+    client.options              the settings: of all the rooms above
+    client.opening.handshake    the opening handshake that the settings ask for
+    client.opening.connect
+    client.session              staying connected
+    client.connection           what a task holds
+    client.client               makes connections
+    client                      the public names
+
+    http_session                Locust's side
+    request_events
+    tasksets
+    users
+    __init__
+"""
+RANK = {line.split()[0]: rank for rank, line in enumerate(ORDER.splitlines()) if line.strip()}
+APART = {"demo"}  # a program of its own, which imports nothing of the rest
+
+# Each of these sees its connection through a Protocol of its own, declared beside it.
+PARTS_OF_A_CONNECTION = [
+    "client/messages/auto_replies.py",
+    "client/messages/queue.py",
+    "client/messages/requests.py",
+    "client/messages/router.py",
+    "client/messages/subscriptions.py",
+    "client/observing/recorder.py",
+    "client/session/pings.py",
+]
+MOST_MEMBERS = 8
+WHOLE_CONNECTION = {"WebSocketConnection", "ConnectionLifecycle"}
+MAY_NAME_IT = {"client", "client.client", "client.connection", "client.session.lifecycle", "users"}
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+
 
 def layer_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imports(path: Path) -> Iterator[str]:
-    """The modules that a file imports, wherever in the file; ours by their layer, others by their package."""
+def module_of(path: Path) -> str:
+    """The module's name below the package; ``__init__`` for the package itself."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_of(path) for path in FILES}
+
+
+def imported_names(path: Path) -> Iterator[str]:
+    """What a file imports anywhere, also in functions and under TYPE_CHECKING, as ``module.name``."""
     package = ".".join(("locust_ws_async", *path.relative_to(PACKAGE).parts[:-1]))
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             module = resolve_name("." * node.level + (node.module or ""), package)
-            names = [f"{module}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        for name in names:
-            first, *rest = name.split(".")
-            if first != "locust_ws_async":
-                yield first
-            elif rest:
-                yield rest[0]
+            yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def imports(path: Path) -> Iterator[str]:
+    """The layers of ours that a file imports, and the packages of others."""
+    for name in imported_names(path):
+        first, *rest = name.split(".")
+        if first != "locust_ws_async":
+            yield first
+        elif rest:
+            yield rest[0]
+
+
+def modules_imported(path: Path) -> set[str]:
+    """The modules of ours that a file imports."""
+    found = set()
+    for name in imported_names(path):
+        first, *rest = name.split(".")
+        if first == "locust_ws_async":
+            # The last part may be a name in the module that the others name.
+            found.add(".".join(rest) if ".".join(rest) in MODULES else ".".join(rest[:-1]) or "__init__")
+    return found - {module_of(path)}
+
+
+def rank_of(module: str) -> int:
+    room = module
+    while room not in RANK:
+        room, dot, _ = room.rpartition(".")
+        assert dot, f"{module} has no place in ORDER"
+    return RANK[room]
+
+
+@each_file
 def test_imports_go_downward(path: Path) -> None:
     layer = layer_of(path)
     upward = set(imports(path)) - LAYERS[layer] - {layer} - sys.stdlib_module_names
     assert not upward, f"{layer} must not import {', '.join(sorted(upward))}"
+
+
+@each_file
+def test_imports_follow_the_order(path: Path) -> None:
+    module = module_of(path)
+    imported = modules_imported(path)
+    if layer_of(path) in APART:
+        assert {name.split(".")[0] for name in imported} <= APART
+        return
+    against = [name for name in sorted(imported) if rank_of(name) > rank_of(module)]
+    assert not against, f"{module} imports {', '.join(against)}, which comes after it in ORDER"
+
+
+def test_no_import_leads_back() -> None:
+    """Inside a room too: there is no cycle, not even one for type checkers only."""
+    try:
+        TopologicalSorter({module_of(path): modules_imported(path) for path in FILES}).prepare()
+    except CycleError as exc:
+        pytest.fail("each imports the next: " + " > ".join(reversed(exc.args[1])))
+
+
+def protocols(path: Path) -> dict[str, set[str]]:
+    """The Protocols that a file declares, with their members."""
+    found: dict[str, set[str]] = {}
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef) and any(ast.unparse(base).startswith("Protocol") for base in node.bases):
+            assert len(node.bases) == 1, f"{node.name} inherits members that are not counted here"
+            found[node.name] = {
+                item.name if isinstance(item, (ast.FunctionDef, ast.AsyncFunctionDef)) else ast.unparse(item.target)
+                for item in node.body
+                if isinstance(item, (ast.FunctionDef, ast.AsyncFunctionDef, ast.AnnAssign))
+            }
+    return found
+
+
+@pytest.mark.parametrize("name", PARTS_OF_A_CONNECTION)
+def test_a_part_sees_little_of_its_connection(name: str) -> None:
+    declared = protocols(PACKAGE / name)
+    assert any(protocol.startswith("ConnectionFor") for protocol in declared)
+    for protocol, members in declared.items():
+        assert 0 < len(members) <= MOST_MEMBERS, f"{protocol} has {len(members)} members: {', '.join(sorted(members))}"
+
+
+@each_file
+def test_no_part_names_the_whole_connection(path: Path) -> None:
+    if module_of(path) not in MAY_NAME_IT:
+        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        assert not WHOLE_CONNECTION & {node.id for node in nodes if isinstance(node, ast.Name)}
 
 
 @pytest.mark.parametrize(
@@ -67,7 +195,7 @@ def test_imports_go_downward(path: Path) -> None:
     [
         ("locust_ws_async", ["locust", "gevent", "greenlet", "websockets", "picows"]),
         ("locust_ws_async.bridge", ["locust", "websockets", "picows"]),
-        ("locust_ws_async.client", ["locust", "gevent", "greenlet", "picows", "python_socks"]),
+        ("locust_ws_async.client", ["locust", "gevent", "greenlet", "picows", "python_socks", "idna"]),
         ("locust_ws_async.exceptions", ["locust", "gevent", "greenlet", "picows"]),
         ("locust_ws_async.demo.command", ["locust", "gevent", "greenlet", "picows"]),
         ("locust_ws_async.users", ["picows", "python_socks"]),  # they are optional

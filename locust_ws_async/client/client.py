@@ -16,10 +16,10 @@ from .connection import WebSocketConnection
 from .lazy_coroutine import LazyCoroutine
 from .observing.events import ALL_ROWS, Report
 from .observing.names import row_name
+from .observing.timing import ConnectPhases
 from .opening.connect import connect_to_url
 from .opening.cookies import HTTPSession
 from .opening.network import SocketFactory
-from .opening.timing import ConnectPhases
 from .opening.url import join_url
 from .options import ConnectOptions
 from .session.backoff import Backoff

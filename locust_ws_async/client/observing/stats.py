@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..opening.timing import ConnectPhases
+from .timing import ConnectPhases
 
 __all__ = ["Session", "Statistics"]
 

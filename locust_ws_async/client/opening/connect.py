@@ -6,13 +6,13 @@ import asyncio
 import os
 
 from ...exceptions import ConnectTimeout, HandshakeError, HandshakeRejected
+from ..observing.timing import ConnectPhases
 from ..options import ConnectOptions
 from ..wire.interface import Engine, Sink, Target
 from .cookies import HTTPSession, store_cookies
 from .handshake import handshake_target, redirect, split_credentials
 from .network import Dialer, DirectDialer, SocketFactory, UnixSocketDialer, connect_error
 from .proxy import proxy_dialer, proxy_for
-from .timing import ConnectPhases
 
 __all__ = ["connect_to_url"]
 

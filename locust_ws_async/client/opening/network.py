@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ...exceptions import ConnectError, ConnectionRefused, TLSError, UnknownHost
+from ..observing.timing import ConnectPhases
 from .source_addresses import SourceAddresses
-from .timing import ConnectPhases
 
 __all__ = ["Dialer", "DirectDialer", "SocketFactory", "UnixSocketDialer", "connect_error"]
 

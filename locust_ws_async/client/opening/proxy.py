@@ -17,8 +17,8 @@ from websockets.streams import StreamReader
 from websockets.uri import WebSocketURI
 
 from ...exceptions import ConnectError, ProxyError
+from ..observing.timing import ConnectPhases
 from .network import Dialer, connect_error
-from .timing import ConnectPhases
 
 __all__ = ["check_proxy", "proxy_dialer", "proxy_for"]
 

@@ -22,7 +22,7 @@ from ..messages.router import MessageRouter
 from ..observing.events import CONNECT, RECV, REQUEST, SEND, SESSION, Report
 from ..observing.recorder import Recorder
 from ..observing.stats import Session, Statistics
-from ..opening.timing import ConnectPhases
+from ..observing.timing import ConnectPhases
 from ..options import ConnectOptions
 from ..wire.interface import CloseInfo, Sink, Wire
 from .backoff import Backoff

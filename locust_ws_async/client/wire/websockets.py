@@ -32,8 +32,8 @@ from websockets.protocol import State
 from websockets.typing import Subprotocol
 
 from ...exceptions import HandshakeError, HandshakeRejected
-from ..opening.compression import Deflate
 from ..options import ConnectOptions
+from .compression import Deflate
 from .frames import BINARY, CLOSE, PING, PONG, TEXT, InvalidFrame, MessageAssembler, decode_text, not_utf8
 from .interface import NO_ANSWER, NOT_OFFERED, TOO_LONG, CloseInfo, Sink, Target, Wire, invalid_header
 
