@@ -1,4 +1,4 @@
-"""The HTTP client of a user, as the WebSocket client shares it: ``share_cookies``, ``share_headers``."""
+"""The cookies and headers of a user's HTTP client, for ``share_cookies`` and ``share_headers``."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__: list[str] = []
 
 
 def http_session(client: object) -> HTTPSession | None:
-    """What there is to share of ``self.client``: that of ``HttpUser``, of ``FastHttpUser``, or another."""
+    """The session behind ``self.client`` of an ``HttpUser`` or ``FastHttpUser``; None for any other client."""
     if isinstance(client, requests.Session):
         return client
     return _FastSession(client) if isinstance(client, FastHttpSession) else None
 
 
 class _FastSession:
-    """Looks at the session each time: its jar and its headers may be replaced while it lives."""
+    """A :class:`FastHttpSession`. Its jar and its headers are looked up each time, since they may be replaced."""
 
     def __init__(self, session: FastHttpSession) -> None:
         self._session = session

@@ -1,90 +1,60 @@
-"""The public names. A change here is a change for those who use the package."""
+"""The names that users import: they exist, and what documents and examples import is among them."""
 
 from __future__ import annotations
 
 import ast
 import importlib
+import re
 from pathlib import Path
 
 import pytest
 
 import locust_ws_async
+from locust_ws_async import client
 
 PACKAGE = Path(locust_ws_async.__file__).parent
+ROOT = PACKAGE.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
-PUBLIC = {
-    "locust_ws_async": ["AsyncUser", "AsyncWebSocketUser"],
-    "locust_ws_async.bridge": ["GreenletEventLoop", "LoopHost"],
-    "locust_ws_async.client": [
-        "ALL_ROWS",
-        "CONNECT",
-        "ENGINES",
-        "KEEPALIVE",
-        "PING",
-        "PUSH",
-        "RECV",
-        "REQUEST",
-        "SEND",
-        "SESSION",
-        "Backoff",
-        "ConnectContext",
-        "ConnectOptions",
-        "ConnectPhases",
-        "Connecting",
-        "Deflate",
-        "Exchange",
-        "HTTPSession",
-        "KeepaliveRule",
-        "MessageWait",
-        "Reply",
-        "Report",
-        "Session",
-        "SourceAddresses",
-        "Statistics",
-        "Subscription",
-        "WebSocketClient",
-        "WebSocketConnection",
-        "any_message",
-        "echo",
-        "every",
-        "ignore",
-        "json_field",
-        "json_subset",
-        "prefix",
-        "regex",
-        "reply",
-    ],
-    "locust_ws_async.demo.command": ["locustfile", "main"],
-    "locust_ws_async.demo.server": ["DemoServer", "add_arguments", "main", "run"],
-    "locust_ws_async.exceptions": [
-        "CatchResponseError",
-        "ConnectError",
-        "ConnectTimeout",
-        "ConnectionClosed",
-        "ConnectionClosedError",
-        "ConnectionClosedOK",
-        "ConnectionRefused",
-        "HandshakeError",
-        "HandshakeRejected",
-        "MessageTimeout",
-        "PingTimeout",
-        "ProxyError",
-        "TLSError",
-        "UnknownHost",
-        "WebSocketError",
-    ],
-}
+FILES = sorted(PACKAGE.rglob("*.py"))
+each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 
 
-@pytest.mark.parametrize("name", PUBLIC)
-def test_public_names(name: str) -> None:
-    module = importlib.import_module(name)
-    assert module.__all__ == PUBLIC[name]
-    if name != "locust_ws_async":  # its names import Locust, which patches the process
-        assert all(hasattr(module, exported) for exported in module.__all__)
+def imported_from_us(path: Path) -> list[tuple[str, str]]:
+    """Module and name of each import from this package, in an example or in the Python that a document shows."""
+    text = path.read_text(encoding="utf-8")
+    code = text if path.suffix == ".py" else "\n".join(re.findall(r"^```python\n(.*?)^```", text, re.M | re.S))
+    found = []
+    for module, names in re.findall(r"^\s*from (locust_ws_async[\w.]*) import ([^#\n(]+|\([^)]*\))", code, re.M):
+        found += [(module, name.split(" as ")[0].strip()) for name in names.strip("( )\n").split(",") if name.strip()]
+    return found
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", [*DOCUMENTS, *EXAMPLES], ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_users_are_shown_is_exported(path: Path) -> None:
+    for module, name in imported_from_us(path):
+        assert name in importlib.import_module(module).__all__, f"{module} does not export {name}"
+
+
+def test_documents_and_examples_are_found() -> None:
+    shown = {(module, name) for path in (*DOCUMENTS, *EXAMPLES) for module, name in imported_from_us(path)}
+    assert {("locust_ws_async", "AsyncWebSocketUser"), ("locust_ws_async.client", "json_field")} <= shown
+
+
+@pytest.mark.parametrize("name", ["bridge", "client", "demo.command", "demo.server", "exceptions"])
+def test_what_is_exported_exists(name: str) -> None:
+    module = importlib.import_module(f"locust_ws_async.{name}")
+    assert [exported for exported in module.__all__ if not hasattr(module, exported)] == []
+    assert len(module.__all__) == len(set(module.__all__))
+
+
+def test_renamed_names_still_work() -> None:
+    assert client.Connecting is client.ConnectContext and "Connecting" in client.__all__
+    assert client.Exchange is client.MessageWait and "Exchange" in client.__all__
+
+
+@each_file
 def test_every_module_says_what_it_exports(path: Path) -> None:
     """``__all__`` exists, unless a package has nothing but its docstring, and names what the module defines."""
     tree = ast.parse(path.read_text())

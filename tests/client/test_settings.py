@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import ast
 import ssl
 import subprocess
 import sys
+from dataclasses import fields
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import locust_ws_async
 from locust_ws_async.client import Backoff, ConnectOptions, WebSocketClient
 from locust_ws_async.client.observing.names import row_name
 from locust_ws_async.client.opening.url import join_url
 
 from .helpers import Bench
+
+PACKAGE = Path(locust_ws_async.__file__).parent
 
 
 @pytest.mark.parametrize(
@@ -94,6 +101,36 @@ def test_the_default_engine_does_not_import_the_other() -> None:
     program = "import sys, locust_ws_async.client as c; c.WebSocketClient(base_url=None, report=print)\n"
     program += "assert not {'picows', 'gevent', 'locust'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], timeout=60, check=True)
+
+
+def test_each_setting_is_documented_once() -> None:
+    """Below its name in ConnectOptions, in whole sentences, and not again on the user class."""
+    documented = attribute_docstrings(PACKAGE / "client" / "options.py", "ConnectOptions")
+    assert list(documented) == [field.name for field in fields(ConnectOptions)]
+    for field in fields(ConnectOptions):
+        text = documented[field.name]
+        assert text is not None and text.endswith("."), field.name
+        assert "None" in text or "None" not in str(field.type), f"{field.name}: what does None mean?"
+    on_users = attribute_docstrings(PACKAGE / "users.py", "AsyncWebSocketUser")
+    assert {name: on_users[name] for name in documented} == dict.fromkeys(documented)
+
+
+def attribute_docstrings(path: Path, class_name: str) -> dict[str, str | None]:
+    """The annotated attributes of a class, each with the string that follows it."""
+    (body,) = (
+        node.body
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef) and node.name == class_name
+    )
+    found: dict[str, str | None] = {}
+    for node, following in pairwise([*body, ast.Pass()]):
+        if isinstance(node, ast.AnnAssign):
+            match following:
+                case ast.Expr(value=ast.Constant(value=str() as text)):
+                    found[ast.unparse(node.target)] = text
+                case _:
+                    found[ast.unparse(node.target)] = None
+    return found
 
 
 def test_options_can_be_shared() -> None:
