@@ -137,8 +137,8 @@ class WebSocketClient:
         self._failures, self._not_before = 0, 0.0
         return connection
 
-    def open_wire(self, url: str, options: ConnectOptions, sink: Sink, phases: ConnectPhases) -> Awaitable[None]:
-        """Called by a connection that connects or reconnects: see :func:`connect_to_url`."""
+    def connect_to_url(self, url: str, options: ConnectOptions, sink: Sink, phases: ConnectPhases) -> Awaitable[None]:
+        """Open a WebSocket for a connection of this client: see :func:`.opening.connect.connect_to_url`."""
         return connect_to_url(
             self.engine, url, options, sink, phases, new_socket=self.new_socket, session=self.http_session
         )

@@ -1,4 +1,4 @@
-"""From a URL and options to an open connection: proxies, redirects, cookies, and the time limit on all of it."""
+"""From a URL and options to an open WebSocket: the way there, redirects, cookies, and one time limit for all of it."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ __all__ = ["HTTPSession", "cookie_header", "matching_cookies", "store_cookies"]
 
 
 class HTTPSession(Protocol):
-    """The HTTP client of the same user, as far as it is shared. A :class:`requests.Session` is one."""
+    """What ``share_cookies`` and ``share_headers`` need of a user's HTTP client. A :class:`requests.Session` is one."""
 
     @property
     def cookies(self) -> CookieJar: ...
@@ -33,13 +33,26 @@ def matching_cookies(jar: CookieJar, url: str) -> list[str]:
 
 
 def cookie_header(shared: list[str], given: Mapping[str, str]) -> str:
-    """One ``Cookie`` header (RFC 6265 section 5.4); a cookie that is given stands in for a shared one of its name."""
+    """
+    The one ``Cookie`` header (RFC 6265 section 5.4).
+
+    Args:
+        shared: cookies of the HTTP session, as ``name=value``.
+        given: cookies of the settings, which replace shared ones of the same name.
+    """
     kept = [cookie for cookie in shared if cookie.split("=", 1)[0] not in given]
     return "; ".join(kept + [f"{name}={value}" for name, value in given.items()])
 
 
 def store_cookies(jar: CookieJar, url: str, headers: Headers) -> None:
-    """Put what this answer to a handshake sets into the jar, by the jar's rules."""
+    """
+    Store the cookies that the server sets in its answer to a handshake, as far as the jar's policy allows it.
+
+    Args:
+        jar: the cookies of the HTTP session.
+        url: where the handshake went, with ``ws://`` or ``wss://``.
+        headers: those of the server's answer.
+    """
     values = headers.get_all("Set-Cookie")
     if values:
         answer = Message()
@@ -49,12 +62,13 @@ def store_cookies(jar: CookieJar, url: str, headers: Headers) -> None:
 
 
 def _as_http(url: str) -> Request:
-    # A jar knows http and https only; ws has the cookies of the one, wss those of the other (RFC 6455 section 4.1).
+    # A jar knows http and https only. The cookies of http also go with ws, and those of https with wss (RFC 6455
+    # section 4.1).
     return Request("http" + url.removeprefix("ws"))
 
 
 class _Answer:
-    """What a jar reads of an HTTP answer."""
+    """As much of an HTTP response as a jar reads."""
 
     def __init__(self, message: Message) -> None:
         self._message = message

@@ -1,4 +1,4 @@
-"""What the opening handshake asks for: from a URL and options to the target of an engine, also after a redirect."""
+"""The request of the opening handshake: from a URL and options to the target of an engine, also after a redirect."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ _CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 
 def split_credentials(url: str, options: ConnectOptions) -> tuple[str, ConnectOptions]:
-    """Move user and password from the URL to ``auth`` (RFC 6455 section 10.5), unless the options have their own."""
+    """
+    Move user and password from the URL to ``auth`` (RFC 6455 section 10.5), unless the options have their own.
+
+    Returns:
+        The URL without user and password, and the options with them.
+    """
     parts = urlsplit(url)
     if parts.username is None:
         return url, options
@@ -32,8 +37,15 @@ def split_credentials(url: str, options: ConnectOptions) -> tuple[str, ConnectOp
 
 def handshake_target(url: str, options: ConnectOptions, session: HTTPSession | None) -> Target:
     """
-    The target for this URL, which holds no user and password. A header of ``headers`` stands in for any other of its
-    name, save ``Cookie``, which is one for all sources.
+    The target of an engine for this URL.
+
+    A header of the setting ``headers`` replaces any other of its name. ``Cookie`` does not: the cookies of all sources
+    go into one header.
+
+    Args:
+        url: a URL without user and password.
+        options: the settings of the connection.
+        session: the HTTP client of the user, for ``share_cookies`` and ``share_headers``; None if it has none.
     """
     uri = parse_uri(url)
     headers = list(options.header_pairs)
@@ -75,13 +87,21 @@ def handshake_target(url: str, options: ConnectOptions, session: HTTPSession | N
 
 def redirect(url: str, location: str, options: ConnectOptions) -> tuple[str, ConnectOptions]:
     """
-    Where a redirect leads (RFC 9110 section 15.4), and with which options.
+    Where a redirect leads (RFC 9110 section 15.4), and with which options it is followed.
+
+    Args:
+        url: the URL that was asked for.
+        location: the ``Location`` header of the answer.
+        options: the settings that the request was made with.
+
+    Returns:
+        The new URL without user and password, and the options for it.
 
     Raises:
-        HandshakeError: it must not be followed.
+        HandshakeError: the redirect must not be followed.
     """
     try:
-        # http and https stand for ws and wss; a fragment is nothing to a WebSocket (RFC 6455 section 3).
+        # http and https stand for ws and wss. A WebSocket URL has no fragment (RFC 6455 section 3), so it is dropped.
         new_url = join_url(None, urljoin("http" + url.removeprefix("ws"), location).partition("#")[0])
         new = parse_uri(split_credentials(new_url, options)[0])
     except ValueError as exc:

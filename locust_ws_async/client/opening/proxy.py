@@ -1,4 +1,4 @@
-"""Through a proxy: a TCP connection to the server that somebody else makes."""
+"""The way to a server through a proxy, which makes the TCP connection to it."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class SourceAddresses:
     @classmethod
     @functools.cache
     def shared(cls, addresses: tuple[str, ...]) -> SourceAddresses:
-        """The one rotation of this process over these addresses: users that are given the same take turns."""
+        """The one rotation of this process over these addresses: all users that have the same setting take turns."""
         return cls(addresses)
 
     def count(self, family: int) -> int:

@@ -1,4 +1,4 @@
-"""TLS contexts from simple settings, one for all connections that have the same."""
+"""TLS contexts from simple settings; connections with the same settings share one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ __all__ = ["tls_context"]
 @functools.cache
 def tls_context(verify: bool | str = True, cert: tuple[str, str | None] | None = None) -> ssl.SSLContext:
     """
-    The context for these settings, shared by the whole process: each costs up to 1 MB and tens of milliseconds.
+    The TLS context for these settings. The whole process shares it, since each takes up to 1 MB and tens of
+    milliseconds.
 
     Args:
         verify: True for the system's authorities, False to accept any certificate, or the path of a PEM file or folder

@@ -85,7 +85,9 @@ class ConnectionOwner(Protocol):
     @property
     def escalate(self) -> Callable[[BaseException], None]: ...
 
-    def open_wire(self, url: str, options: ConnectOptions, sink: Sink, phases: ConnectPhases) -> Awaitable[None]: ...
+    def connect_to_url(
+        self, url: str, options: ConnectOptions, sink: Sink, phases: ConnectPhases
+    ) -> Awaitable[None]: ...
 
 
 class ConnectionLifecycle:
@@ -211,7 +213,7 @@ class ConnectionLifecycle:
         sink = cast(Sink, self)
         started = perf_counter()
         try:
-            await self.client.open_wire(
+            await self.client.connect_to_url(
                 self.url,
                 self._options,
                 sink if self._recorder is None else self._recorder.recording_sink(sink),
