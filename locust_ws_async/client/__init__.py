@@ -22,13 +22,13 @@ from .messages.requests import MessageWait, Reply
 from .messages.subscriptions import Subscription
 from .observing.events import ALL_ROWS, CONNECT, KEEPALIVE, PING, PUSH, RECV, REQUEST, SEND, SESSION, Report
 from .observing.stats import Session, Statistics
-from .opening.compression import Deflate
 from .opening.cookies import HTTPSession
 from .opening.source_addresses import SourceAddresses
 from .opening.timing import ConnectPhases
 from .options import ConnectOptions
 from .session.backoff import Backoff
 from .wire import ENGINES
+from .wire.compression import Deflate
 
 # The names that these two had before.
 Connecting = ConnectContext

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from .messages.auto_replies import KeepaliveRule
-from .opening.compression import Deflate
 from .opening.proxy import check_proxy
 from .opening.source_addresses import SourceAddresses
 from .opening.tls import tls_context
 from .session.backoff import Backoff
+from .wire.compression import Deflate
 
 if TYPE_CHECKING:
     from .connection import WebSocketConnection

@@ -6,19 +6,31 @@ import asyncio
 import functools
 import os
 import socket
+import sys
 
 from ...exceptions import ConnectTimeout, HandshakeError, HandshakeRejected
 from ..options import ConnectOptions
-from ..wire.interface import Engine, Sink, Target
+from ..wire.interface import Engine, EngineSettings, Sink, Target
 from .cookies import HTTPSession, store_cookies
 from .handshake import handshake_target, redirect, split_credentials
 from .network import SocketFactory, connect_error, connect_socket, connect_unix_socket
 from .proxy import connect_through, proxy_for
 from .timing import ConnectPhases
 
-__all__ = ["open_wire"]
+__all__ = ["engine_settings", "open_wire"]
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+def engine_settings(options: ConnectOptions) -> EngineSettings:
+    """What an engine needs to know of these options."""
+    return EngineSettings(
+        compression=options.compression,
+        subprotocols=options.subprotocols,
+        max_size=sys.maxsize if options.max_size is None else options.max_size,
+        close_timeout=options.close_timeout,
+        unix_socket=options.unix_socket is not None,
+    )
 
 
 async def open_wire(
@@ -65,7 +77,7 @@ async def _follow(
         sock = await _connect(target, options, phases, new_socket)
         phases.enter("tls" if target.ssl else "upgrade")
         try:
-            wire = await engine.open_wire(target, sock, options, sink)
+            wire = await engine.open_wire(target, sock, engine_settings(options), sink)
         except HandshakeRejected as exc:
             headers = exc.response.headers
             if jar is not None:
