@@ -21,10 +21,11 @@ from locust_ws_async.client.wire.splitter import FrameSplitter
 URI = parse_uri("ws://localhost/")
 PATTERN = bytes(range(251)) * 265
 
-# First bytes of frames. Those of whole messages, fragments and control frames come more often than broken ones.
-HEADS = [0x81, 0x82, 0x81, 0x82, 0x01, 0x02, 0x00, 0x80, 0x88, 0x89, 0x8A]
-SIZES = [0, 0, 1, 1, 2, 3, 5, 9, 2, 7, 124, 125, 126, 127, 128, 300, 65534, 65535, 65536, 65540]
-LIMITS = [sys.maxsize, 125, 126, 65535, 65536, 2**20]
+# First bytes of the frames that may come between two messages, and within one.
+BETWEEN = [0x81, 0x82, 0x81, 0x82, 0x81, 0x01, 0x02, 0x89, 0x8A, 0x88]
+WITHIN = [0x00, 0x80, 0x80, 0x89, 0x8A]
+SIZES = [0, 1, 2, 3, 5, 9, 124, 125, 126, 127, 128, 300, 65534, 65535, 65536, 65540]
+LIMITS = [sys.maxsize, sys.maxsize, 2**20, 2**20, 65536, 65535, 126, 125]
 
 
 class SomeFrame(NamedTuple):
@@ -40,7 +41,10 @@ class SomeFrame(NamedTuple):
             header = bytes([self.head, mask | 126]) + self.size.to_bytes(2, "big")
         else:
             header = bytes([self.head, mask | 127]) + self.size.to_bytes(8, "big")
-        return header + (b"mask" if mask else b"") + PATTERN[self.size % 7 :][: self.size]
+        payload = PATTERN[self.size % 7 :][: self.size]
+        if self.head == 0x88:
+            payload = (b"\x03\xe8" + b"reason" * 20)[: self.size]
+        return header + (b"mask" if mask else b"") + payload
 
 
 class Case(NamedTuple):
@@ -67,11 +71,16 @@ def case_from(seed: bytes) -> Case:
         return options[next(source, 0) % len(options)]
 
     max_size, in_place = choice(LIMITS), choice([0, 1]) == 1
-    count = choice([1, 2, 3, 4, 6])
-    frames = []
-    for _ in range(count):
-        head = choice([*HEADS, *HEADS, -1])
-        frames.append(SomeFrame(next(source, 0) if head < 0 else head, choice(SIZES), choice(range(8))).encode())
+    frames, fragmented = [], False
+    for _ in range(choice([1, 2, 3, 4, 6])):
+        if choice(range(12)):
+            head = choice(WITHIN if fragmented else BETWEEN)
+            size = choice(SIZES[:8] if head >= 0x88 else SIZES)
+            form = choice([0, 0, 0, 5, 6])
+        else:  # as likely as not it breaks a rule
+            head, size, form = next(source, 0), choice(SIZES), choice(range(8))
+        frames.append(SomeFrame(head, size, form).encode())
+        fragmented = head in (0x01, 0x02, 0x00) or (fragmented and head >= 0x88)
     starts = [*accumulate(map(len, frames), initial=0)]
     # The cuts that matter are in and around headers.
     cuts = [start + offset - 3 for start, offset in zip(starts, source, strict=False) if offset < 128]
@@ -131,7 +140,7 @@ def of_the_splitter(case: Case) -> object:
     return outcome.summary()
 
 
-@given(st.binary(min_size=8, max_size=40).map(case_from))
+@given(st.binary(min_size=8, max_size=50).map(case_from))
 @settings(max_examples=10_000, database=None, suppress_health_check=list(HealthCheck))
 def test_any_stream_cut_anywhere(case: Case) -> None:
     assert of_the_splitter(case) == of_the_parser(case.stream, case.max_size)
