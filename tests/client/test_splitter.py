@@ -78,7 +78,7 @@ def case_from(seed: bytes) -> Case:
             size = choice(SIZES[:8] if head >= 0x88 else SIZES)
             form = choice([0, 0, 0, 5, 6])
         else:  # as likely as not it breaks a rule
-            head, size, form = next(source, 0), choice(SIZES), choice(range(8))
+            head, size, form = choice([next(source, 0), *BETWEEN[:5]]), choice(SIZES), choice([0, 0, 0, 7])
         frames.append(SomeFrame(head, size, form).encode())
         fragmented = head in (0x01, 0x02, 0x00) or (fragmented and head >= 0x88)
     starts = [*accumulate(map(len, frames), initial=0)]
