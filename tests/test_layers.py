@@ -24,8 +24,9 @@ LAYERS = {
     "tasksets": GLUE,
     "request_events": GLUE,
     "http_session": GLUE | {"requests"},  # a dependency of Locust's
-    "client": {"websockets", "picows", "python_socks", "idna", "exceptions", "hosting", "fast_paths"},
-    "bridge": {"gevent", "greenlet", "hosting", "fast_paths"},
+    "client": {"websockets", "picows", "python_socks", "idna", "exceptions", "hosting", "fast_paths", "internals"},
+    "bridge": {"gevent", "greenlet", "hosting", "fast_paths", "internals"},
+    "internals": {"aiofastnet", "gevent", "greenlet", "locust", "picows", "websockets"},
     "hosting": set(),
     "fast_paths": set(),
     "exceptions": {"websockets"},

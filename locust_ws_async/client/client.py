@@ -17,7 +17,7 @@ from .lazy_coroutine import LazyCoroutine
 from .observing.events import ALL_ROWS, Report
 from .observing.names import row_name
 from .observing.timing import ConnectPhases
-from .opening.connect import connect_to_url
+from .opening.connect import connect_to_url, engine_settings
 from .opening.cookies import HTTPSession
 from .opening.network import SocketFactory
 from .opening.url import join_url
@@ -71,7 +71,7 @@ class WebSocketClient:
         self.report = report
         self.options = options or ConnectOptions()
         self.engine = load_engine(engine)
-        self.engine.check_options(self.options)
+        self.engine.check_settings(engine_settings(self.options))
         if unknown := reported - ALL_ROWS:
             raise ValueError(f"unknown row type {sorted(unknown)[0]!r}; there are: {', '.join(sorted(ALL_ROWS))}")
         self.reported = reported
@@ -106,7 +106,7 @@ class WebSocketClient:
             TypeError, ValueError: at once, for a wrong URL or option.
         """
         merged = self.options.replace(options)
-        self.engine.check_options(merged)
+        self.engine.check_settings(engine_settings(merged))
         if self.http_session is None and (merged.share_cookies or merged.share_headers):
             raise ValueError(
                 "share_cookies and share_headers need an HTTP client of the same user: add HttpUser or FastHttpUser to "

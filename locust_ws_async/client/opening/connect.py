@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 
 from ...exceptions import ConnectTimeout, HandshakeError, HandshakeRejected
 from ..observing.timing import ConnectPhases
 from ..options import ConnectOptions
-from ..wire.interface import Engine, Sink, Target
+from ..wire.interface import Engine, EngineSettings, Sink, Target
 from .cookies import HTTPSession, store_cookies
 from .handshake import handshake_target, redirect, split_credentials
 from .network import Dialer, DirectDialer, SocketFactory, UnixSocketDialer, connect_error
 from .proxy import proxy_dialer, proxy_for
 
-__all__ = ["connect_to_url"]
+__all__ = ["connect_to_url", "engine_settings"]
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+def engine_settings(options: ConnectOptions) -> EngineSettings:
+    """What an engine needs to know of these options."""
+    return EngineSettings(
+        compression=options.compression,
+        subprotocols=options.subprotocols,
+        max_size=sys.maxsize if options.max_size is None else options.max_size,
+        close_timeout=options.close_timeout,
+        unix_socket=options.unix_socket is not None,
+    )
 
 
 async def connect_to_url(
@@ -75,7 +87,7 @@ async def _follow_redirects(
         sock = await dialer.connect(target.uri.host, target.uri.port)
         phases.enter("tls" if target.ssl else "upgrade")
         try:
-            wire = await engine.open_wire(target, sock, options, sink)
+            wire = await engine.open_wire(target, sock, engine_settings(options), sink)
         except HandshakeRejected as exc:
             headers = exc.response.headers
             if jar is not None:

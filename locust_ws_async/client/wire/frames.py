@@ -14,7 +14,7 @@ __all__ = [
     "TEXT",
     "InvalidFrame",
     "MessageAssembler",
-    "decode_text",
+    "decode_message",
     "not_utf8",
     "parse_close",
 ]
@@ -32,24 +32,24 @@ class InvalidFrame(Exception):
 
 
 class MessageAssembler:
-    """Puts the fragments of one message together (RFC 6455 section 5.4)."""
+    """
+    Puts the fragments of one message together (RFC 6455 section 5.4).
+
+    Args:
+        max_size: bytes that the message may have.
+    """
 
     __slots__ = ("_max_size", "_opcode", "_parts", "_size")
 
-    def __init__(self, max_size: int | None) -> None:
+    def __init__(self, max_size: int) -> None:
         self._max_size = max_size
         self._opcode = 0
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | bytearray] = []
         self._size = 0
 
-    @property
-    def pending(self) -> bool:
-        """Whether a message has begun and not ended."""
-        return self._opcode != 0
-
-    def add(self, opcode: int, fin: bool, payload: bytes) -> tuple[str | bytes, int] | None:
+    def add(self, opcode: int, fin: bool, payload: bytes | bytearray) -> tuple[str | bytes, int] | None:
         """
-        Take one data frame; give the message and its size in bytes when it is complete.
+        Take one data frame; give the message and its size in bytes when that frame completes it.
 
         Raises:
             InvalidFrame: for a frame that may not come here, a message over the limit, or text that is not UTF-8.
@@ -62,14 +62,12 @@ class MessageAssembler:
         else:
             self._opcode = opcode
         self._size += len(payload)
-        if self._max_size is not None and self._size > self._max_size:
+        if self._size > self._max_size:
             raise InvalidFrame(1009, "message over max_size")
         self._parts.append(payload)
         if not fin:
             return None
-        opcode, size, message = self._opcode, self._size, b"".join(self._parts)
-        self._opcode, self._size, self._parts = 0, 0, []
-        return (decode_text(message) if opcode == TEXT else message), size
+        return decode_message(self._opcode, b"".join(self._parts)), self._size
 
 
 def not_utf8(exc: UnicodeDecodeError) -> InvalidFrame:
@@ -77,8 +75,10 @@ def not_utf8(exc: UnicodeDecodeError) -> InvalidFrame:
     return InvalidFrame(1007, f"{exc.reason} at position {exc.start}")
 
 
-def decode_text(payload: bytes | bytearray) -> str:
-    """The text of a TEXT message; :exc:`InvalidFrame` when it is not UTF-8."""
+def decode_message(opcode: int, payload: bytes | bytearray) -> str | bytes:
+    """The message that a payload is: a str for TEXT, bytes for BINARY; :exc:`InvalidFrame` for text not in UTF-8."""
+    if opcode != TEXT:
+        return bytes(payload)
     try:
         return payload.decode()
     except UnicodeDecodeError as exc:

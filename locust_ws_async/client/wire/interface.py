@@ -3,6 +3,9 @@ What an engine is: it performs the opening handshake on a connected socket, and 
 
 Everything else (the queue, matching, keepalive, limits on waiting, reporting) lives above, in one place, so that it is
 the same on every engine. An engine never reports, waits for or decides anything beyond RFC 6455.
+
+A :class:`Wire` is what the connection holds to send and steer, a :class:`Sink` is what the wire holds to hand up what
+arrives: the same two roles as a transport and a protocol in asyncio, but for frames, and so under names of their own.
 """
 
 from __future__ import annotations
@@ -11,14 +14,13 @@ import asyncio
 import socket
 import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Literal, Protocol
 
 from websockets.frames import Close
 from websockets.http11 import Request, Response
 from websockets.uri import WebSocketURI
 
-if TYPE_CHECKING:
-    from ..options import ConnectOptions
+from .compression import Deflate
 
 __all__ = [
     "NOT_OFFERED",
@@ -26,6 +28,7 @@ __all__ = [
     "TOO_LONG",
     "CloseInfo",
     "Engine",
+    "EngineSettings",
     "Sink",
     "Target",
     "Wire",
@@ -50,6 +53,26 @@ class Target:
     headers: tuple[tuple[str, str], ...]
     ssl: ssl.SSLContext | None
     server_hostname: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """
+    What an engine needs to know of a connection's options.
+
+    Args:
+        compression: "deflate", or its parameters, offers permessage-deflate (RFC 7692); None does not.
+        subprotocols: the subprotocols to offer, the preferred one first.
+        max_size: bytes that a message of the server may have; :data:`sys.maxsize` for no limit.
+        close_timeout: seconds that the end of TLS may take.
+        unix_socket: whether the socket is one of the unix family.
+    """
+
+    compression: Literal["deflate"] | Deflate | None
+    subprotocols: tuple[str, ...]
+    max_size: int
+    close_timeout: float
+    unix_socket: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +103,8 @@ class Wire(Protocol):
     def send(self, opcode: int, payload: bytes, /) -> None:
         """Write one unfragmented TEXT or BINARY message."""
 
-    def send_ping(self, payload: bytes, /) -> None: ...
+    def send_ping(self, payload: bytes, /) -> None:
+        """Write a ping with this payload of at most 125 bytes."""
 
     def send_close(self, close: Close, /) -> None:
         """Start the closing handshake; what arrives meanwhile is still delivered."""
@@ -89,7 +113,7 @@ class Wire(Protocol):
         """Read nothing more for now; messages that were read already are still delivered."""
 
     def resume_reading(self) -> None:
-        """Read on."""
+        """Read again after :meth:`pause_reading`."""
 
     def fail(self, close: Close, /) -> None:
         """Send this close frame and discard whatever arrives from now on (RFC 6455 section 7.1.7)."""
@@ -99,41 +123,47 @@ class Sink(Protocol):
     """
     The upper half of a connection. The engine calls it synchronously from its read callback.
 
-    ``arrived`` is :func:`time.perf_counter` at the top of that callback. After ``opened`` comes exactly one ``closed``.
+    ``arrived`` is what :func:`time.perf_counter` gave at the top of that callback. After ``opened`` comes exactly one
+    ``closed``.
     """
 
     def upgrading(self) -> None:
         """The connection, with TLS if any, is there; the request of the opening handshake goes out now."""
 
-    def opened(self, wire: Wire, /) -> None: ...
+    def opened(self, wire: Wire, /) -> None:
+        """The opening handshake succeeded."""
 
-    def message_received(self, message: str | bytes, size: int, arrived: float, /) -> None: ...
+    def message_received(self, message: str | bytes, size: int, arrived: float, /) -> None:
+        """A whole message came; its payload had ``size`` bytes."""
 
     def ping_received(self, payload: bytes, answered: bool, /) -> None:
         """A ping came; ``answered``: the engine has written its pong."""
 
-    def pong_received(self, payload: bytes, arrived: float, /) -> None: ...
+    def pong_received(self, payload: bytes, arrived: float, /) -> None:
+        """A pong came, asked for or not."""
 
     def closing(self) -> None:
         """A close frame went out that ``send_close`` did not order: an answer to the server's, or for an error."""
 
-    def closed(self, ending: CloseInfo, /) -> None: ...
+    def closed(self, ending: CloseInfo, /) -> None:
+        """The connection is lost, cleanly or not."""
 
     def pause_writing(self) -> None:
         """The transport's write buffer is over its high-water mark."""
 
-    def resume_writing(self) -> None: ...
+    def resume_writing(self) -> None:
+        """It is below its low-water mark again."""
 
 
 class Engine(Protocol):
     """One module of this package."""
 
-    def check_options(self, options: ConnectOptions) -> None:
+    def check_settings(self, settings: EngineSettings) -> None:
         """Raise :exc:`ValueError`, naming the setting, for what this engine cannot do."""
 
-    async def open_wire(self, target: Target, sock: socket.socket, options: ConnectOptions, sink: Sink) -> Wire:
+    async def open_wire(self, target: Target, sock: socket.socket, settings: EngineSettings, sink: Sink) -> Wire:
         """
-        TLS and the opening handshake on a connected socket. Returns after ``sink.opened``.
+        Perform TLS and the opening handshake on a connected socket. Returns after ``sink.opened``.
 
         The socket belongs to the engine from here on. Cancelling cuts the connection.
 

@@ -12,8 +12,8 @@ import asyncio
 import logging
 import re
 import socket
-import sys
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
 from typing import Any, cast
 
@@ -25,15 +25,17 @@ from websockets.headers import build_host, parse_subprotocol
 from websockets.http11 import Request, Response
 
 from ...exceptions import HandshakeError, HandshakeRejected
-from ..options import ConnectOptions
+from ...fast_paths import PLAIN
+from ...internals.picows import ConnectionLog, collect_error, quiet_tls_handshake, retry_tls_read
+from .base import NO_FAST_PATH, BaseWire
+from .closing import ClosingHandshake, code_in_frame
 from .frames import InvalidFrame, MessageAssembler, not_utf8, parse_close
-from .interface import NO_ANSWER, NOT_OFFERED, TOO_LONG, CloseInfo, Sink, Target, Wire, invalid_header
+from .interface import NO_ANSWER, NOT_OFFERED, TOO_LONG, EngineSettings, Sink, Target, Wire, invalid_header
 
-__all__ = ["check_options", "open_wire"]
+__all__ = ["check_settings", "open_wire"]
 
 _TEXT = picows.WSMsgType.TEXT
 _BINARY = picows.WSMsgType.BINARY
-_CONT = picows.WSMsgType.CONTINUATION
 _PING = picows.WSMsgType.PING
 _PONG = picows.WSMsgType.PONG
 _CLOSE = picows.WSMsgType.CLOSE
@@ -42,62 +44,23 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) ([^\r\n]*)")
 _READ_BUFFER = 2048  # bytes at first, per connection; it grows for longer frames
 
 
-class _Log(logging.LoggerAdapter[logging.Logger]):
-    """
-    What picows logs of one connection.
-
-    Its errors are rows of the statistics; in the log they are for debugging. And that it fails a connection by itself,
-    it tells here and nowhere else, just before it does so.
-    """
-
-    wire: _Wire | None = None
-
-    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        super().log(min(level, logging.DEBUG), msg, *args, **kwargs)
-        if level >= logging.WARNING and self.wire is not None:
-            asyncio.get_running_loop().call_soon(self.wire.notice_failure)
-
-    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        return msg, kwargs
-
-
-class _QuietHandshakes:
-    """
-    The loop's exception handler, without what ``open_wire`` raises anyway.
-
-    When a connection is lost in the TLS handshake, aiofastnet tells the loop of it as well, and gives it the class of
-    the exception where asyncio expects an exception: to log that is an error in turn.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._next = loop.get_exception_handler() or _default_exception_handler
-
-    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        if context.get("exception") is not ConnectionResetError:
-            self._next(loop, context)
-
-
-def _default_exception_handler(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    loop.default_exception_handler(context)
-
-
 _logger = logging.getLogger("locust_ws_async.picows")
 
 
-def check_options(options: ConnectOptions) -> None:
+def check_settings(settings: EngineSettings) -> None:
     """See :class:`~.interface.Engine`."""
-    if options.compression is not None:
+    if settings.compression is not None:
         raise ValueError(
-            f'the engine "picows" has no compression: set compression=None (now {options.compression!r}), '
+            f'the engine "picows" has no compression: set compression=None (now {settings.compression!r}), '
             'or engine = "websockets"'
         )
-    if options.unix_socket is not None:
+    if settings.unix_socket:
         raise ValueError(
             'the engine "picows" has no unix sockets: set unix_socket=None and connect by TCP, or engine = "websockets"'
         )
 
 
-async def open_wire(target: Target, sock: socket.socket, options: ConnectOptions, sink: Sink) -> Wire:
+async def open_wire(target: Target, sock: socket.socket, settings: EngineSettings, sink: Sink) -> Wire:
     """See :class:`~.interface.Engine`."""
 
     if not isinstance(sock, socket.socket):
@@ -106,51 +69,47 @@ async def open_wire(target: Target, sock: socket.socket, options: ConnectOptions
         sock.setblocking(False)
 
     def new_listener(request: picows.WSUpgradeRequest, response: picows.WSUpgradeResponse) -> _Wire:
-        return _Wire(options, sink, _agreed_subprotocol(response, options.subprotocols), log)
+        return _Wire(settings, sink, _agreed_subprotocol(response, settings.subprotocols), log)
 
     def read_headers() -> Iterator[tuple[str, str]]:
         sink.upgrading()  # picows reads them when it writes the request, after TLS
         yield from headers
 
     headers = [("Host", build_host(target.uri.host, target.uri.port, target.uri.secure)), *target.headers]
-    if options.subprotocols:
-        headers.append(("Sec-WebSocket-Protocol", ", ".join(options.subprotocols)))
-    log = _Log(_logger)
+    if settings.subprotocols:
+        headers.append(("Sec-WebSocket-Protocol", ", ".join(settings.subprotocols)))
+    log = ConnectionLog(_logger)
     tls: dict[str, Any] = {}
+    guard: AbstractContextManager[None] = nullcontext()
     if target.ssl is not None:
-        tls = {"ssl_shutdown_timeout": options.close_timeout, "server_hostname": target.server_hostname}
-        loop = asyncio.get_running_loop()
-        if not isinstance(loop.get_exception_handler(), _QuietHandshakes):
-            loop.set_exception_handler(_QuietHandshakes(loop))
-    try:
-        _, listener = await picows.ws_connect(
-            new_listener,
-            target.url,
-            ssl_context=target.ssl,
-            socket_factory=lambda url: sock,
-            websocket_handshake_timeout=None,
-            logger_name=cast(Any, log),  # any object with a logger's methods will do
-            enable_auto_pong=False,
-            max_frame_size=_limit(options),
-            extra_headers=cast(Any, read_headers()),  # any iterable of pairs will do
-            max_redirects=0,
-            read_buffer_init_size=_READ_BUFFER,
-            **tls,
-        )
-    except picows.WSHandshakeError as exc:
-        await _cut(sock)
-        raise _handshake_error(exc) from exc
-    except BaseException:
-        await _cut(sock)
-        raise
-    # picows returns without a listener when the connection was lost before the answer came.
+        tls = {"ssl_shutdown_timeout": settings.close_timeout, "server_hostname": target.server_hostname}
+        guard = quiet_tls_handshake(asyncio.get_running_loop())
+    with guard:
+        try:
+            _, listener = await picows.ws_connect(
+                new_listener,
+                target.url,
+                ssl_context=target.ssl,
+                socket_factory=lambda url: sock,
+                websocket_handshake_timeout=None,
+                logger_name=cast(Any, log),  # any object with a logger's methods will do
+                enable_auto_pong=False,
+                max_frame_size=settings.max_size,
+                extra_headers=cast(Any, read_headers()),  # any iterable of pairs will do
+                max_redirects=0,
+                read_buffer_init_size=_READ_BUFFER,
+                **tls,
+            )
+        except picows.WSHandshakeError as exc:
+            await _cut(sock)
+            raise _handshake_error(exc) from exc
+        except BaseException:
+            await _cut(sock)
+            raise
+    # picows returns without a listener when the connection was lost before the response came.
     if cast(object, listener) is None:
         raise HandshakeError(NO_ANSWER)
     return cast(Wire, listener)
-
-
-def _limit(options: ConnectOptions) -> int:
-    return sys.maxsize if options.max_size is None else options.max_size
 
 
 async def _cut(sock: socket.socket) -> None:
@@ -166,29 +125,36 @@ async def _cut(sock: socket.socket) -> None:
         await asyncio.sleep(0)
 
 
-class _Wire(picows.WSListener):
+class _Wire(BaseWire, picows.WSListener):
     """Listens to one connection, and is its :class:`~.interface.Wire`."""
 
-    def __init__(self, options: ConnectOptions, sink: Sink, subprotocol: str | None, log: _Log) -> None:
+    __slots__ = (
+        "_arrived",
+        "_assembler",
+        "_closing",
+        "_fast_path_limit",
+        "_log",
+        "_max_size",
+        "_picows",
+        "_sink",
+        "subprotocol",
+        "transport",
+    )
+
+    def __init__(self, settings: EngineSettings, sink: Sink, subprotocol: str | None, log: ConnectionLog) -> None:
         self._sink = sink
-        self._fragments: MessageAssembler | None = None
-        self._max_size = options.max_size
-        # picows fails the connection for a longer frame, and delivers it all the same if more follows.
-        self._limit = _limit(options)
-        self._short = self._limit  # a whole frame of up to this size is a message; -1 where it is not, or not wanted
+        self._max_size = settings.max_size
+        self._assembler: MessageAssembler | None = None
+        self._closing = ClosingHandshake()
         self.subprotocol = subprotocol
-        self._rcvd: Close | None = None
-        self._sent: Close | None = None
-        self._rcvd_first: bool | None = None
-        self._discarding = False
         self._arrived = 0.0  # when the chunk came of which more frames follow; 0: a new one comes next
         self._log = log
+        self._update_fast_path()
 
     def on_ws_connected(self, transport: picows.WSTransport) -> None:
-        self._log.wire = self
+        self._log.on_warning = self._notice_failure
         self._picows = transport
         self.transport = transport.underlying_transport
-        self.send = transport.send  # takes the same arguments: no call of ours in between
         self._sink.opened(cast(Any, self))
 
     # Made when asked for: picows keeps its own, and twice the headers would be 3 KiB a connection.
@@ -214,8 +180,9 @@ class _Wire(picows.WSListener):
             self._arrived = 0.0
         kind = frame.msg_type
         try:
+            # Fast path "whole frames": XX (benchmarks/README.md)
             if (
-                (size := frame.payload_size) <= self._short
+                (size := frame.payload_size) <= self._fast_path_limit
                 and frame.fin
                 and not (frame.rsv1 or frame.rsv2 or frame.rsv3)
             ):
@@ -225,7 +192,7 @@ class _Wire(picows.WSListener):
                 if kind is _BINARY:
                     self._sink.message_received(frame.get_payload_as_bytes(), size, arrived)
                     return
-            self._other_frame(kind, frame, arrived)
+            self._receive_frame(kind, frame, arrived)
         except UnicodeDecodeError as exc:
             self.fail(not_utf8(exc).close)
         except InvalidFrame as exc:
@@ -234,121 +201,90 @@ class _Wire(picows.WSListener):
             self._arrived = 0.0  # as KeyboardInterrupt, which ends the chunk here and not the connection
             raise
 
-    def _other_frame(self, kind: picows.WSMsgType, frame: picows.WSFrame, arrived: float) -> None:
-        if self._discarding:
+    def _receive_frame(self, kind: picows.WSMsgType, frame: picows.WSFrame, arrived: float) -> None:
+        if self._closing.discarding:
             return
-        if self._sent is None and self._picows.is_close_frame_sent and not self._precedes_failure(frame):
+        if self._closing.sent is None and self._picows.is_close_frame_sent and not self._precedes_failure(frame):
             return
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             raise InvalidFrame(1002, "reserved bits must be 0")
+        payload = frame.get_payload_as_bytes()
         if kind is _PING:
-            payload = frame.get_payload_as_bytes()
             answered = not self._picows.is_close_frame_sent  # after its close frame picows writes nothing
             self._picows.send_pong(payload)
             self._sink.ping_received(payload, answered)
         elif kind is _PONG:
-            self._sink.pong_received(frame.get_payload_as_bytes(), arrived)
-        elif kind in (_TEXT, _BINARY, _CONT):
-            if self._fragments is None:
-                self._fragments = MessageAssembler(self._max_size)
-                self._short = -1
-            message = self._fragments.add(kind.value, bool(frame.fin), frame.get_payload_as_bytes())
-            if not self._fragments.pending:
-                self._fragments = None
-                self._short = self._limit
-            if message is not None:
-                self._sink.message_received(message[0], message[1], arrived)
+            self._sink.pong_received(payload, arrived)
+        elif kind is _CLOSE:
+            self._receive_close(payload)
         else:
-            self._close_received(frame.get_payload_as_bytes())
+            self._receive_data_frame(kind.value, bool(frame.fin), payload, arrived)
+            self._update_fast_path()
+
+    def _update_fast_path(self) -> None:
+        allowed = not PLAIN and self._assembler is None and not self._closing.discarding
+        # picows fails the connection for a frame over max_size, and delivers it all the same if more follows.
+        self._fast_path_limit = self._max_size if allowed else NO_FAST_PATH
 
     def _precedes_failure(self, frame: picows.WSFrame) -> bool:
-        # picows has failed the connection by itself. It reads one frame ahead: if that was the malformed one, this is
-        # the good one before it, and there is more behind it. But after a frame over the limit it reads on, and this
-        # may be any.
+        """
+        Whether this frame is still good, although picows has failed the connection by itself.
+
+        picows reads one frame ahead. If the frame that it read ahead was malformed, the one before is delivered after
+        the failure, and has bytes behind it. But after a frame over max_size picows goes on to read, so that any frame
+        may be one that came later.
+        """
         sent = self._picows.close_handshake.sent
         return frame.tail_size > 0 and sent is not None and cast(int, sent.code) != 1009
 
-    def _close_received(self, payload: bytes) -> None:
-        if self._fragments is not None:
+    def _receive_close(self, payload: bytes) -> None:
+        if self._assembler is not None:
             raise InvalidFrame(1002, "incomplete fragmented message")
-        self._rcvd = parse_close(payload)
-        self._rcvd_first = self._sent is None
-        self._discard()
-        if self._sent is None:
-            self._sent = self._rcvd
+        close = parse_close(payload)
+        if self._closing.receive(close):
             if not self._picows.is_close_frame_sent:  # else see _precedes_failure
-                self._send_close(self._rcvd)
+                self._write_close(close)
             self._sink.closing()
+        self._update_fast_path()
 
-    def _discard(self) -> None:
-        self._discarding = True
-        self._short = -1
-
-    def notice_failure(self) -> None:
+    def _notice_failure(self) -> None:
         """See whether picows has failed the connection by itself, for a malformed or too long frame."""
         handshake = self._picows.close_handshake
-        if self._sent is None and handshake is not None and handshake.sent is not None:
-            self._sent = Close(cast(int, handshake.sent.code), handshake.sent.reason)  # its codes are plain ints
-            self._discard()
+        if self._closing.sent is None and handshake is not None and handshake.sent is not None:
+            self._closing.fail(Close(cast(int, handshake.sent.code), handshake.sent.reason))  # its codes are plain ints
+            self._update_fast_path()
             self._sink.closing()
 
     def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
-        self.notice_failure()
-        self._log.wire = None
-        both = self._rcvd is not None and self._sent is not None
-        self._sink.closed(CloseInfo(self._rcvd, self._sent, self._rcvd_first if both else None))
-        asyncio.get_running_loop().call_soon(_collect_error, transport)
+        self._notice_failure()
+        self._log.on_warning = None
+        self._sink.closed(self._closing.info())
+        asyncio.get_running_loop().call_soon(collect_error, transport)
 
     def pause_reading(self) -> None:
         self.transport.pause_reading()
 
     def resume_reading(self) -> None:
-        # aiofastnet 1.2 holds what it had read and not yet decrypted until more comes from the socket: perhaps never,
-        # and if that is the end of the stream it throws the rest away.
-        retry = getattr(self.transport, "_retry_ssl_read", None)
-        if retry is not None:
-            asyncio.get_running_loop().call_soon(retry)
+        retry_tls_read(self.transport)
         self.transport.resume_reading()
 
     # Writing
 
+    def send(self, opcode: int, payload: bytes, /) -> None:
+        self._picows.send(cast(picows.WSMsgType, opcode), payload)  # its codes are plain ints
+
     def send_ping(self, payload: bytes, /) -> None:
         self._picows.send_ping(payload)
 
-    def send_close(self, close: Close, /) -> None:
-        self._sent = close
-        self._send_close(close)
+    def _can_write_close(self) -> bool:
+        return not self.transport.is_closing()
 
-    def fail(self, close: Close, /) -> None:
-        self._discard()
-        if self._sent is None and not self.transport.is_closing():
-            self._sent = close
-            self._send_close(close)
-            self._sink.closing()
-
-    def _send_close(self, close: Close) -> None:
-        if close.code == 1005:  # stands for a frame without a code
+    def _write_close(self, close: Close) -> None:
+        code = code_in_frame(close)
+        if code is None:
             self._picows.send(_CLOSE, b"")
         else:
-            self._picows.send_close(cast(picows.WSCloseCode, close.code), close.reason.encode())
-
-    def pause_writing(self) -> None:
-        self._sink.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._sink.resume_writing()
-
-
-def _collect_error(transport: picows.WSTransport) -> None:
-    # picows keeps the reason of a failure in a future, which asyncio would report as never retrieved. It is done by
-    # now, so that the coroutine that waits for it ends at its first step.
-    waiter = transport.wait_disconnected()
-    try:
-        waiter.send(None)
-    except (StopIteration, Exception):
-        pass
-    finally:
-        waiter.close()
+            self._picows.send_close(cast(picows.WSCloseCode, code), close.reason.encode())
 
 
 def _agreed_subprotocol(response: picows.WSUpgradeResponse, offered: tuple[str, ...]) -> str | None:

@@ -1,0 +1,126 @@
+"""What we use of ``picows``, and of ``aiofastnet`` beneath it, beside their documented API."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any, cast
+
+import picows
+
+__all__ = ["ConnectionLog", "collect_error", "quiet_tls_handshake", "retry_tls_read"]
+
+_TLSTransport: Any = getattr(importlib.import_module("aiofastnet.ssl_transport"), "SSLTransportBase", None)
+
+
+def _check() -> None:
+    needed: list[tuple[object, str, str]] = [
+        (picows.WSTransport, "picows.WSTransport", name)
+        for name in ("close_handshake", "is_close_frame_sent", "underlying_transport", "wait_disconnected")
+    ]
+    needed += [(picows.WSFrame, "picows.WSFrame", name) for name in ("last_in_buffer", "tail_size")]
+    needed += [(_TLSTransport, "aiofastnet.ssl_transport.SSLTransportBase", "_retry_ssl_read")]
+    for owner, path, name in needed:
+        if not hasattr(owner, name):
+            raise ImportError(
+                f"picows {version('picows')} with aiofastnet {version('aiofastnet')} has no {path}.{name}, which the "
+                'engine "picows" needs: install picows 2.3.1 with aiofastnet 1.2.0, a newer locust_ws_async, or use '
+                'engine = "websockets"'
+            )
+
+
+_check()
+
+
+class ConnectionLog(logging.LoggerAdapter[logging.Logger]):
+    """
+    Takes what picows logs of one connection.
+
+    Its errors are rows of the statistics already, so they are logged for debugging only.
+
+    picows closes a connection by itself when a frame is malformed or too long. It calls no method of the listener
+    then, but logs an error just before. So each warning or error calls ``on_warning`` in the next iteration of the
+    loop, when the close frame is out. Should a version no longer log it, the engine still sees the close frame when
+    the connection is lost.
+    """
+
+    on_warning: Callable[[], None] | None = None
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        super().log(min(level, logging.DEBUG), msg, *args, **kwargs)
+        if level >= logging.WARNING and self.on_warning is not None:
+            asyncio.get_running_loop().call_soon(self.on_warning)
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        return msg, kwargs
+
+
+class _HandshakeFilter:
+    """A loop's exception handler while TLS handshakes run: passes on everything but what aiofastnet tells of them."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.previous = loop.get_exception_handler()
+        self.handshakes = 0
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if context.get("exception") is ConnectionResetError:
+            return
+        if self.previous is None:
+            loop.default_exception_handler(context)
+        else:
+            self.previous(loop, context)
+
+
+@contextmanager
+def quiet_tls_handshake(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """
+    Keep from the loop's exception handler, during a TLS handshake, what ``ws_connect`` raises anyway.
+
+    When the peer ends the stream in the handshake, aiofastnet (seen in 1.2.0) calls the loop's exception handler with
+    the class ``ConnectionResetError`` where asyncio's contract wants an exception. To log that is an error in turn.
+
+    The handler of before is back when the last of the handshakes that run at a time is over. A handler that somebody
+    sets meanwhile stays.
+    """
+    handler = loop.get_exception_handler()
+    if not isinstance(handler, _HandshakeFilter):
+        handler = _HandshakeFilter(loop)
+        loop.set_exception_handler(handler)
+    handler.handshakes += 1
+    try:
+        yield
+    finally:
+        handler.handshakes -= 1
+        if not handler.handshakes and loop.get_exception_handler() is handler:
+            loop.set_exception_handler(handler.previous)
+
+
+def retry_tls_read(transport: asyncio.BaseTransport) -> None:
+    """
+    Make a transport whose reading was paused decrypt, in the next iteration of the loop, what it had read before.
+
+    aiofastnet (seen in 1.2.0) holds that back until more comes from the socket, which may be never. When what comes is
+    the end of the stream, it throws the rest away.
+    """
+    if isinstance(transport, _TLSTransport):
+        asyncio.get_running_loop().call_soon(cast(Any, transport)._retry_ssl_read)
+
+
+def collect_error(transport: picows.WSTransport) -> None:
+    """
+    Take the error of a connection that is over, which asyncio would else report as never retrieved.
+
+    picows keeps it in a future that only a coroutine of its own reads. The future is done once the connection is over,
+    so that the coroutine ends at its first step.
+    """
+    waiter = transport.wait_disconnected()
+    try:
+        waiter.send(None)
+    except (StopIteration, Exception):
+        pass
+    finally:
+        waiter.close()
