@@ -91,8 +91,8 @@ class Figures:
             f"What each client costs on one core ([all figures](benchmarks/results/{self.label}.md), "
             f"[how they are measured](benchmarks/README.md)):\n\n"
             f"{table(header, rows)}\n"
-            f"\nThe machine is {self.machine}; each figure is the median of {self.results.rounds()} interleaved "
-            "rounds. k6 reports one time for each echo, not two. Its memory is that of a VU with one connection.\n\n"
+            f"The machine is {self.machine}. Each figure but the instructions is the median of "
+            f"{self.results.rounds()} interleaved rounds. k6 reports one time for each echo, not two. Its memory is that of a VU with one connection.\n\n"
             f"![CPU of an echo](benchmarks/results/{self.label}-cpu.png)\n"
         )
 
