@@ -86,13 +86,15 @@ class Figures:
             *self.connects(keys),
             ["memory of an idle connected user", *(written("{:.0f} KiB", self.memory(key)) for key in keys)],
         ]
-        header = ["echo of 64 bytes, each send and receive reported", "default engine", "`picows`", "blocking recipe", "k6"]
+        title = "echo of 64 bytes, each send and receive reported"
+        header = [title, "default engine", "`picows`", "blocking recipe", "k6"]
         return (
             f"What each client costs on one core ([all figures](benchmarks/results/{self.label}.md), "
             f"[how they are measured](benchmarks/README.md)):\n\n"
             f"{table(header, rows)}\n"
             f"The machine is {self.machine}. Each figure but the instructions is the median of "
-            f"{self.results.rounds()} interleaved rounds. k6 reports one time for each echo, not two. Its memory is that of a VU with one connection.\n\n"
+            f"{self.results.rounds()} interleaved rounds. "
+            "k6 reports one time for each echo, not two. Its memory is that of a VU with one connection.\n\n"
             f"![CPU of an echo](benchmarks/results/{self.label}-cpu.png)\n"
         )
 

@@ -28,7 +28,8 @@ GROUPS = {
     "Time": "open_timeout close_timeout request_timeout ping_interval ping_timeout",
     "Messages": "max_size max_queue overflow compression",
     "Staying connected": "keepalive reconnect on_connected",
-    "Handshake": "headers cookies auth bearer origin user_agent share_cookies share_headers subprotocols redirect_limit",
+    "Handshake": "headers cookies auth bearer origin user_agent share_cookies share_headers subprotocols"
+    " redirect_limit",
     "Network": "verify cert ssl server_hostname proxy unix_socket local_address",
     "Names and recordings": "fold_ids record_last record_to",
 }
