@@ -52,7 +52,7 @@ Route = Callable[[CountedConnection, Query, str], Awaitable[None]]
 
 
 async def received(connection: CountedConnection) -> AsyncIterator[str | bytes]:
-    """Yield the client's messages. Unlike ``async for`` over the connection, this always raises ``ConnectionClosed``."""
+    """Yield the messages of a client. Unlike ``async for`` over the connection, this raises ``ConnectionClosed``."""
     while True:
         yield await connection.recv()
 
