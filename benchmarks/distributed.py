@@ -104,7 +104,7 @@ def main() -> None:
             server.close()
     page = (
         table(["workers", "users", "echoes/s", "master's CPU, of a core", "master's RSS, MiB"], rows)
-        + f"\n({machine()}; {python()}; {USERS_PER_WORKER} users a worker, 2 echoes a second each.)\n"
+        + f"\n({machine()}; {python()}; {USERS_PER_WORKER} users for each worker, 2 echoes per second for each user.)\n"
     )
     (Path(__file__).parent / "results" / "distributed.md").write_text(page)
     print(f"\n{page}")

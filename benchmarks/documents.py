@@ -3,8 +3,8 @@
     python -m benchmarks.documents              from results/full.csv (and results/distributed.md, if there)
     python -m benchmarks.documents --label short
 
-Each place in the documents is a block between ``<!-- measured: NAME -->`` and ``<!-- end -->``; what is between is
-written anew. A figure that the run did not measure is a dash.
+A document has a line ``<!-- measured: NAME -->`` where figures belong, and ``<!-- end -->`` behind them. This replaces
+what is between the two. A figure that the run did not measure is a dash.
 """
 
 from __future__ import annotations
@@ -86,12 +86,15 @@ class Figures:
             *self.connects(keys),
             ["memory of an idle connected user", *(written("{:.0f} KiB", self.memory(key)) for key in keys)],
         ]
-        header = ["64-byte echo, each send and receive reported", "default engine", "`picows`", "blocking recipe", "k6"]
+        title = "echo of 64 bytes, each send and receive reported"
+        header = [title, "default engine", "`picows`", "blocking recipe", "k6"]
         return (
-            f"What each costs, on one core ({self.machine}; {self.results.rounds()} interleaved rounds; "
-            f"[all figures](benchmarks/results/{self.label}.md), [how it is measured](benchmarks/README.md)):\n\n"
+            f"What each client costs on one core ([all figures](benchmarks/results/{self.label}.md), "
+            f"[how they are measured](benchmarks/README.md)):\n\n"
             f"{table(header, rows)}\n"
-            "(k6 reports one time for an echo, not two, and its memory is that of a VU with one connection.)\n\n"
+            f"The machine is {self.machine}. Each figure but the instructions is the median of "
+            f"{self.results.rounds()} interleaved rounds. "
+            "k6 reports one time for each echo, not two. Its memory is that of a VU with one connection.\n\n"
             f"![CPU of an echo](benchmarks/results/{self.label}-cpu.png)\n"
         )
 
@@ -130,8 +133,8 @@ class Figures:
         ]
         return (
             table(["one worker, one core", "default engine", "`picows`"], rows)
-            + f"\n({self.machine}; 64 bytes, every send and receive reported; "
-            f"[all figures](../benchmarks/results/{self.label}.md).)\n"
+            + f"\nThe machine is {self.machine}. Messages have 64 bytes, and every send and receive is reported. "
+            f"There are [more figures](../benchmarks/results/{self.label}.md).\n"
         )
 
     def workers(self) -> str:
@@ -151,7 +154,7 @@ class Figures:
                         f"{connections * memory / 2**20:.1f} GiB" if memory else "-",
                     ]
                 )
-        header = ["connections", "a message sent and one received, each per user", "workers", "memory for them"]
+        header = ["connections", "each user sends and receives one message", "workers", "memory of the connections"]
         return table(header, rows)
 
     def master(self) -> str:

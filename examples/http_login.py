@@ -1,4 +1,4 @@
-"""Log in by HTTP, then open a WebSocket with the cookie that the login set.
+"""A user logs in by HTTP, then opens a WebSocket with the cookie that the login has set.
 
 locust-ws-async server
 locust -f examples/http_login.py --headless -u 10 -r 10 --run-time 10s
@@ -12,11 +12,11 @@ from locust_ws_async import AsyncWebSocketUser
 
 
 class Member(AsyncWebSocketUser, HttpUser):
-    host = "http://127.0.0.1:8765"  # for self.ws it is ws://
+    host = "http://127.0.0.1:8765"  # self.ws makes ws:// of it
     wait_time = between(0.1, 0.5)
     share_cookies = True
 
-    def on_start(self):  # a plain def may block
+    def on_start(self):  # A plain def may block.
         self.client.get("/login?user=anna", name="/login")
 
     @task
@@ -25,5 +25,5 @@ class Member(AsyncWebSocketUser, HttpUser):
             assert "session=" in (await room.recv_json())["cookie"]
             await room.send("hello")
             await room.recv()
-            # HTTP from a coroutine, while the socket stays served
+            # This runs HTTP beside the coroutine, while the socket stays served.
             await asyncio.to_thread(self.client.get, "/cookies")

@@ -1,9 +1,9 @@
-"""A shop's chat: the server sends keepalives, which have to be echoed, and data, which is answered with data.
+"""The chat of a shop. The server sends keepalives, which the client must send back, and data, which it answers.
 
     locust-ws-async server
     locust -f examples/keepalive.py --headless -u 10 -r 3 --run-time 10s
 
-Every user holds one connection for as long as it lives.
+Each user holds one connection as long as the user lives.
 """
 
 import json
@@ -15,7 +15,7 @@ from locust_ws_async import AsyncWebSocketUser
 
 class CartUser(AsyncWebSocketUser):
     host = "ws://127.0.0.1:8765"
-    wait_time = between(5, 9)  # before connecting again, should the server end the chat
+    wait_time = between(5, 9)  # If the server ends the chat, the user waits so long, then connects again.
     data = json.dumps({"type": "data", "item": "book", "quantity": 1})
 
     @task

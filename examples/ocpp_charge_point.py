@@ -1,4 +1,4 @@
-"""A charge point that speaks OCPP by the `ocpp` library (pip install ocpp), which knows nothing of Locust.
+"""A charge point speaks OCPP through the library `ocpp` (pip install ocpp), which knows nothing of Locust.
 
 locust-ws-async server
 locust -f examples/ocpp_charge_point.py --headless -u 10 -r 10 --run-time 10s

@@ -1,4 +1,4 @@
-"""Subscriptions: how old pushed messages are when they arrive, from the time in their payload.
+"""A user subscribes to a feed and measures how old its messages are when they arrive, by the time in their payload.
 
 locust-ws-async server
 locust -f examples/push_latency.py --headless -u 10 -r 10 --run-time 10s

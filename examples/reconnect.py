@@ -1,4 +1,4 @@
-"""A connection that heals itself and logs in again each time.
+"""A connection that is lost is made again, and logs in again each time.
 
     locust-ws-async server
     locust -f examples/reconnect.py --headless -u 10 -r 10 --run-time 10s
@@ -15,7 +15,7 @@ from locust_ws_async.client import Backoff
 class Survivor(AsyncWebSocketUser):
     host = "ws://127.0.0.1:8765"
     wait_time = between(0.1, 0.5)
-    reported = {"WS CONNECT", "WS REQUEST"}  # every session here ends as a failure, on purpose
+    reported = {"WS CONNECT", "WS REQUEST"}  # Here every session fails, as intended.
     reconnect = Backoff(initial=0.1, maximum=5, attempts=10)
 
     async def on_start(self):
@@ -26,4 +26,5 @@ class Survivor(AsyncWebSocketUser):
 
     @task
     async def talk(self):
-        await self.line.request("hello", timeout=2)  # fails if the connection breaks meanwhile; nothing is sent twice
+        # This fails if the connection is lost before the reply. Nothing is sent twice.
+        await self.line.request("hello", timeout=2)

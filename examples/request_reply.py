@@ -1,4 +1,4 @@
-"""Requests and replies, paired by id: many in flight on one connection, each reply timed by itself.
+"""Requests and replies are paired by id: many are in flight on one connection, and each reply has its own time.
 
 locust-ws-async server
 locust -f examples/request_reply.py --headless -u 10 -r 10 --run-time 10s

@@ -1,4 +1,4 @@
-"""Several connections of one user at a time: orders are sent on one while prices arrive on another.
+"""One user has several connections at a time: it sends orders on one while prices arrive on another.
 
 locust-ws-async server
 locust -f examples/several_sockets.py --headless -u 10 -r 10 --run-time 10s
@@ -21,7 +21,7 @@ class Trader(AsyncWebSocketUser):
             self.ws.connect("/ticker?rate=10", name="prices"),
         )
         self.price = None
-        self.following = asyncio.create_task(self.follow_prices())  # goes on between tasks
+        self.following = asyncio.create_task(self.follow_prices())  # This goes on between tasks.
 
     async def follow_prices(self):
         async for message in self.prices:

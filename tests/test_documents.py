@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import re
 import sys
@@ -9,14 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from docs import settings
 from locust_ws_async import exceptions
 from locust_ws_async.client import ALL_ROWS, ConnectOptions
 from tests.support import demo_server_process, run_until
 
 ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "locust_ws_async"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
-DOCUMENTS = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *(ROOT / "docs").glob("*.md")]
+HOW_IT_WORKS = (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
+BENCHMARKS = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+TESTS = (ROOT / "tests" / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [*(ROOT / folder / "README.md" for folder in (".", "benchmarks", "tests")), *(ROOT / "docs").glob("*.md")]
 DEMO_SERVER = (ROOT / "docs" / "demo-server.md").read_text(encoding="utf-8")
 
 
@@ -26,9 +32,63 @@ def test_links_lead_somewhere(document: Path) -> None:
     assert [target for target in targets if not (document.parent / target).exists()] == []
 
 
-@pytest.mark.parametrize("setting", [field.name for field in dataclasses.fields(ConnectOptions)])
-def test_the_reference_has_every_setting(setting: str) -> None:
-    assert re.search(rf"^\|.*`{setting}`.*\|", REFERENCE, re.MULTILINE)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_links_to_a_section_find_it(document: Path) -> None:
+    for target, section in re.findall(r"\]\((?!https?://)([^)#]*)#([^)]+)\)", document.read_text(encoding="utf-8")):
+        other = document.parent / target if target else document
+        headings = re.findall(r"^#+ (.+)$", other.read_text(encoding="utf-8"), re.MULTILINE)
+        assert section in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_setting_is_documented_below_its_name() -> None:
+    """The only place: ``AsyncWebSocketUser`` repeats the name and the default, and has no words of its own."""
+    connection = {setting.name: setting for setting in settings.settings_of(settings.OPTIONS, "ConnectOptions")}
+    assert set(connection) == {field.name for field in dataclasses.fields(ConnectOptions)}
+    assert [name for name, setting in connection.items() if not setting.meaning] == []
+    users = settings.settings_of(settings.USERS, "AsyncWebSocketUser")
+    assert [setting.name for setting in users if setting.name in connection and setting.meaning] == []
+
+
+def test_every_setting_has_its_place_in_the_table() -> None:
+    places = " ".join(settings.GROUPS.values()).split()
+    assert sorted(places) == sorted(field.name for field in dataclasses.fields(ConnectOptions))
+
+
+def test_the_reference_says_of_settings_what_the_code_says() -> None:
+    """Word by word. ``python -m docs.settings`` writes the table anew."""
+    assert settings.table() in REFERENCE
+    assert settings.with_table(REFERENCE) == REFERENCE
+
+
+def test_the_table_of_settings_is_as_the_strings_are(tmp_path: Path) -> None:
+    (tmp_path / "module.py").write_text(
+        '''
+NAME = "ours"
+
+
+class Options:
+    """Not the string of a setting."""
+
+    first: int | None = 2**20
+    """Of ``first | second``,
+    two lines and a :class:`~package.Name`."""
+
+    second: str = NAME
+    third: dict[str, str] = field(default_factory=dict)
+    """The third."""
+
+    _private: int = 0
+    """Not a setting."""
+
+    def method(self) -> None:
+        """Not one either."""
+'''
+    )
+    assert [setting.row() for setting in settings.settings_of(tmp_path / "module.py", "Options")] == [
+        r"| `first` | `2**20` | Of `first \| second`, two lines and a `Name`. |",
+        '| `second` | `"ours"` |  |',
+        "| `third` | `{}` | The third. |",
+    ]
 
 
 @pytest.mark.parametrize("row", sorted(ALL_ROWS))
@@ -47,6 +107,70 @@ def test_every_measured_row_has_a_figure(document: Path) -> None:
     for block in re.findall(r"<!-- measured: .*?<!-- end -->", document.read_text(encoding="utf-8"), re.DOTALL):
         for row in re.findall(r"^\| (?!---).*\|$", block, re.MULTILINE):
             assert set(row.strip("| ").split(" | ")[1:]) != {"-"}, row
+
+
+def test_every_fast_path_has_a_row() -> None:
+    """A comment ``Fast path "name"`` in the sources for each row of the table, and a row for each comment."""
+    places: dict[str, set[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        for name in re.findall(r'# Fast path "([^"]+)"', path.read_text(encoding="utf-8")):
+            places.setdefault(name, set()).add(path.relative_to(PACKAGE).as_posix())
+    section = BENCHMARKS.split("\n## Fast paths\n")[1].split("\n## ")[0]
+    _, _, *rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("|")]
+    assert all(len(row) == 5 and all(row) for row in rows)
+    assert {name: set(re.findall(r"`([\w/]+\.py)`", where)) for name, _, _, where, _ in rows} == places
+
+
+def test_the_rooms_are_those_of_the_package() -> None:
+    """What the listing of ``how-it-works.md`` names exists, and it names each folder and each file above the rooms."""
+    listing = HOW_IT_WORKS.split("## The rooms\n\n```\nlocust_ws_async/\n")[1].split("```")[0]
+    folder, named = "", set()
+    for indentation, name in re.findall(r"^( +)(\S+)", listing, re.MULTILINE):
+        if len(indentation) == 2:
+            folder = name if name.endswith("/") else ""
+            named.add(name)
+        else:
+            named.add(folder + name)
+    assert [name for name in named if not (PACKAGE / name).exists()] == []
+    there = {
+        f"{path.relative_to(PACKAGE).as_posix()}{'/' if path.is_dir() else ''}"
+        for path in [*PACKAGE.iterdir(), *(PACKAGE / "client").iterdir()]
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    small = {"__init__.py", "client/__init__.py", "client/lazy_coroutine.py"}  # which the listing may do without
+    assert there - named <= small
+
+
+def test_how_it_works_names_files_and_methods_that_exist() -> None:
+    files = set(re.findall(r"`((?:\w+/)*\w+\.py|\w+/\w+)`", HOW_IT_WORKS))
+    assert sorted(name for name in files if not any((root / name).exists() for root in (PACKAGE, ROOT))) == []
+    methods: dict[str, set[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                names = {part.name for part in node.body if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef))}
+                methods.setdefault(node.name, set()).update(names)
+    named = re.findall(r"`([A-Z]\w+)\.(\w+)`", HOW_IT_WORKS)
+    assert [f"{owner}.{method}" for owner, method in named if method not in methods.get(owner, ())] == []
+    classes = re.findall(r"`([A-Z][a-z]\w+)` \(`(?:\w+/)+\w+\.py`\)", HOW_IT_WORKS)
+    assert [owner for owner in classes if owner not in methods] == []
+
+
+def test_the_glossary_is_short() -> None:
+    terms = re.findall(r"^\| ([\w ]+?) \| ", HOW_IT_WORKS.split("## Glossary")[1], re.MULTILINE)
+    assert terms.pop(0) == "Term"
+    assert 0 < len(terms) <= 25
+    assert len(set(terms)) == len(terms)
+
+
+def test_the_readme_of_the_tests_has_every_file() -> None:
+    files = {path.relative_to(ROOT / "tests").as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
+    named = re.findall(r"^\| `([\w/]+\.py)` \| .*\w.* \| .*\w.* \|$", TESTS, re.MULTILINE)
+    assert sorted(named) == sorted(files)
+    covered = set(re.findall(r"`((?:\w+/)*\w+\.py)`", TESTS)) - set(named)
+    assert (
+        sorted(name for name in covered if not any((root / name).exists() for root in (PACKAGE, ROOT / "tests"))) == []
+    )
 
 
 def test_the_demo_server_has_every_path_that_its_page_names(tmp_path: Path) -> None:

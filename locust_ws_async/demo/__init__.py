@@ -5,6 +5,6 @@ The server is an ordinary asyncio process: nothing here imports gevent, Locust o
     server    DemoServer: listening, plain HTTP, and what happens before the handshake is done
     routes    what each WebSocket path does afterwards
     counting  what the server knows about its clients
-    signals   being asked to stop
-    command   locust-ws-async server | demo
+    signals   how the server is asked to stop, on every system
+    command   the command: locust-ws-async server, locust-ws-async demo
 """

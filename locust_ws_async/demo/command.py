@@ -20,7 +20,7 @@ REPORT = "demo-report.html"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
+    """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(
         prog="locust-ws-async", description="Try async WebSocket users for Locust.", allow_abbrev=False
     )
@@ -38,13 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def locustfile() -> Path:
-    """Where ``examples/keepalive.py`` is: beside this file in a wheel, in the checkout for an editable install."""
+    """Return the path of ``examples/keepalive.py``: beside this file in a wheel, else in the checkout."""
     beside = Path(__file__).with_name("keepalive.py")
     return beside if beside.exists() else Path(__file__).parents[2] / "examples" / "keepalive.py"
 
 
 async def run_demo(arguments: argparse.Namespace) -> int:
-    """Run Locust as a child of this process, against a server in this process; returns Locust's exit code."""
+    """Run Locust as a child of this process, against a server in this process; return Locust's exit code."""
     report = Path(REPORT).resolve()
     async with server.DemoServer() as demo_server:
         locust = [sys.executable, "-m", "locust", "-f", str(locustfile()), "--host", demo_server.url]
@@ -70,7 +70,7 @@ async def run_demo(arguments: argparse.Namespace) -> int:
 
 
 def summary(total: dict[str, Any]) -> str:
-    """What the server counted, to be compared with Locust's table."""
+    """Return a sentence with what the server counted, to be compared with Locust's table."""
     return (
         f"The server counted {total['opened']} connections ({total['abnormal_closes']} closed abnormally), "
         f"{total['messages_in']} messages received and {total['messages_out']} sent."

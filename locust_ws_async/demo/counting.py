@@ -21,7 +21,7 @@ __all__ = ["CountedConnection", "Counts"]
 
 @dataclasses.dataclass
 class Counts:
-    """Figures of one route since the server's start. Bytes are message payload, after decompression."""
+    """The figures of one route since the server started. Bytes are those of message payloads, after decompression."""
 
     opened: int = 0
     """Handshakes answered with 101."""
@@ -48,13 +48,13 @@ class Counts:
         self.closes = dict(collections.Counter(self.closes) + collections.Counter(other.closes))
 
     def as_json(self) -> dict[str, Any]:
-        """The figures as JSON knows them: close codes are strings there."""
+        """Return the figures as JSON has them, where close codes are strings."""
         closes = {str(code): number for code, number in sorted(self.closes.items())}
         return {**dataclasses.asdict(self), "closes": closes, "abnormal_closes": self.abnormal_closes}
 
 
 class CountedConnection(ServerConnection):
-    """``websockets``' server connection, with counts, and able to play dead."""
+    """The server connection of ``websockets``, which also counts, and can play dead."""
 
     def __init__(
         self, opening: set[CountedConnection], protocol: ServerProtocol, server: Server, **settings: Any

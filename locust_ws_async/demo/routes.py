@@ -52,13 +52,13 @@ Route = Callable[[CountedConnection, Query, str], Awaitable[None]]
 
 
 async def received(connection: CountedConnection) -> AsyncIterator[str | bytes]:
-    """The client's messages; unlike ``async for`` over the connection, the end is always ``ConnectionClosed``."""
+    """Yield the messages of a client. Unlike ``async for`` over the connection, this raises ``ConnectionClosed``."""
     while True:
         yield await connection.recv()
 
 
 async def until_closed(connection: CountedConnection, *pushing: Coroutine[Any, Any, None]) -> None:
-    """Run coroutines that push while the client stays; what it sends meanwhile is counted and ignored."""
+    """Run coroutines that push, as long as the client stays. What it sends meanwhile is counted and ignored."""
     async with asyncio.TaskGroup() as group:
         for coroutine in pushing:
             group.create_task(coroutine)
@@ -77,7 +77,7 @@ async def ticks(interval: float) -> AsyncIterator[int]:
 
 
 def interval_of(query: Query, rate: float) -> float:
-    """Seconds between two pushes, from the query's ``rate`` in pushes per second."""
+    """Return the seconds between two pushes, from the query's ``rate`` in pushes per second."""
     rate = query.number("rate", rate)
     if not 0 < rate <= 10_000:
         raise BadRequest(f"rate={rate}: must be above 0 and at most 10000 pushes per second")
@@ -99,7 +99,7 @@ def json_object(message: str | bytes) -> dict[str, Any]:
 
 
 async def echo(connection: CountedConnection, query: Query, _: str) -> None:
-    """``?delay=`` seconds before each answer."""
+    """Echo each message, ``?delay=`` seconds after it came."""
     delay = query.number("delay", 0)
     async for message in connection:
         if delay:
@@ -163,7 +163,7 @@ async def rpc(connection: CountedConnection, _query: Query, _: str) -> None:
 
 
 async def ocpp(connection: CountedConnection, _query: Query, _: str) -> None:
-    """A central system that accepts what charge points call, OCPP-J's ``[2, id, action, payload]``, in any version."""
+    """Be a central system that accepts the calls of charge points: OCPP-J's ``[2, id, action, payload]``."""
     async for message in received(connection):
         match json.loads(message):
             case [2, str(identity), str(action), dict()]:
@@ -181,9 +181,9 @@ async def ocpp(connection: CountedConnection, _query: Query, _: str) -> None:
 
 
 async def ticker(connection: CountedConnection, query: Query, _: str) -> None:
-    """Push ``{"seq": n, "sent_at": epoch seconds}``, ``?rate=`` a second, ``?count=`` in all, then close.
+    """Push ``{"seq": n, "sent_at": epoch seconds}`` ``?rate=`` times per second, ``?count=`` times in all, then close.
 
-    ``?skew=`` seconds are added to ``sent_at``: a server whose clock is wrong.
+    ``?skew=`` seconds are added to ``sent_at``, as by a server whose clock is wrong.
     """
     interval, count, skew = interval_of(query, 1), query.number("count", float("inf")), query.number("skew", 0)
 
@@ -198,7 +198,7 @@ async def ticker(connection: CountedConnection, query: Query, _: str) -> None:
 
 
 async def subscribe(connection: CountedConnection, query: Query, _: str) -> None:
-    """``{"subscribe": topic}`` is confirmed, then pushed to ``?rate=`` times a second until ``{"unsubscribe": topic}``.
+    """Confirm ``{"subscribe": topic}``, then push ``?rate=`` times per second until ``{"unsubscribe": topic}`` comes.
 
     A push is ``{"topic": topic, "seq": n, "sent_at": epoch seconds + skew}``.
     """
@@ -245,9 +245,9 @@ async def pings(connection: CountedConnection, query: Query, _: str) -> None:
 
 
 async def cart_chat(connection: CountedConnection, query: Query, _: str) -> None:
-    """A shop's chat: ``{"type": "keepalive"}`` every second, data now and then, data answered with data.
+    """Be the chat of a shop: send ``{"type": "keepalive"}`` every second, and data now and then; answer data.
 
-    A client has to echo each keepalive: who leaves one unanswered for 5 s is closed with 1008 (policy violation).
+    A client must send each keepalive back. One that does not do so within 5 s is closed with 1008 (policy violation).
     ``?keepalive=``, ``?patience=`` and ``?think=`` (the mean time before data is answered) are in seconds.
     """
     interval, patience = query.number("keepalive", 1), query.number("patience", 5)
@@ -297,18 +297,18 @@ async def cart_chat(connection: CountedConnection, query: Query, _: str) -> None
 
 
 async def sink(connection: CountedConnection, _query: Query, _: str) -> None:
-    """Read everything, answer no message; pings and the closing handshake work."""
+    """Read everything and answer no message. Pings and the closing handshake work."""
     await until_closed(connection)
 
 
 async def silent(connection: CountedConnection, _query: Query, _: str) -> None:
-    """Never answer anything, not even a ping or a close frame: the peer whose process hangs."""
+    """Never answer anything, not even a ping or a close frame, as a peer whose process hangs."""
     connection.play_dead()
     await connection.wait_closed()
 
 
 async def stalled(connection: CountedConnection, query: Query, _: str) -> None:
-    """Read nothing for ``?seconds=``, so that the client's writes fill every buffer and block; then behave."""
+    """Read nothing for ``?seconds=``, so that the client's writes fill every buffer and block. Then read on."""
     connection.transport.pause_reading()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(query.number("seconds", 10)):
@@ -318,7 +318,7 @@ async def stalled(connection: CountedConnection, query: Query, _: str) -> None:
 
 
 async def close(connection: CountedConnection, query: Query, code: str) -> None:
-    """Close at once with this code; ``?reason=``."""
+    """Close at once with this code and ``?reason=``."""
     try:
         await connection.close(int(code), query.text("reason", ""))
     except (ValueError, ProtocolError):

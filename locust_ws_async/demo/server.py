@@ -1,4 +1,4 @@
-"""The embedded server: something to try the package, and its users' locustfiles, against.
+"""The embedded server, against which authors of locustfiles and the tests of this package try things out.
 
 WebSocket paths are in ``routes.py``, except what happens before the handshake is done:
 
@@ -7,10 +7,11 @@ WebSocket paths are in ``routes.py``, except what happens before the handshake i
 ``/slow-handshake``     answers after ``?seconds=`` (30 unless told), then echoes
 ``/whoami``             answers 401 without the cookie that ``/login`` sets
 
-Each handshake of somebody who has logged in sets a cookie ``visits``, their number so far.
+Each handshake of somebody who has logged in sets a cookie ``visits``, which counts these handshakes.
 
-Plain HTTP, on the same port: ``/`` lists the paths, ``/login?user=`` sets a cookie ``session``, ``/cookies`` shows
-the cookies that it was sent, ``/stats`` what the server has counted (``counting.py``), all but the first as JSON.
+The same port answers plain HTTP: ``/`` lists the paths, ``/login?user=`` sets a cookie ``session``, ``/cookies`` shows
+the cookies of the request, and ``/stats`` shows what the server has counted (``counting.py``). All but the first answer
+with JSON.
 """
 
 from __future__ import annotations
@@ -49,13 +50,17 @@ MAX_CLOSE_REASON = 123  # bytes: RFC 6455 section 5.5.1, less the two of the clo
 
 
 class DemoServer:
-    """The demo server, listening for as long as the ``async with`` block lasts. Create it in a running event loop.
+    """The demo server. It listens as long as its ``async with`` block lasts. Create it in a running event loop.
 
-    ``port=0`` takes a free one: see ``url``. With ``tls``, a server-side ``ssl.SSLContext``, it speaks ``wss`` and
-    ``https``. Leaving the block closes every connection with 1001 (going away) and waits for it, at most 2 s.
+    Leaving the block closes every connection with 1001 (going away), and waits for that at most 2 seconds.
+
+    Args:
+        host: the address to listen on.
+        port: the port to listen on; 0 takes a free one, which ``url`` tells.
+        tls: a server-side ``ssl.SSLContext``, with which the server speaks ``wss`` and ``https``.
 
     Raises:
-        OSError: if the address is taken or not of this machine.
+        OSError: the address is taken, or is not one of this machine.
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0, *, tls: ssl.SSLContext | None = None) -> None:
@@ -104,17 +109,17 @@ class DemoServer:
 
     @property
     def url(self) -> str:
-        """Where WebSocket clients connect: ``ws://host:port``."""
+        """The URL to which WebSocket clients connect: ``ws://host:port``, or ``wss://``."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"{'wss' if self._tls else 'ws'}://{host}:{self.port}"
 
     @property
     def http_url(self) -> str:
-        """The same place for plain HTTP."""
+        """The URL of the same server for plain HTTP."""
         return "http" + self.url.removeprefix("ws")
 
     def stats(self) -> dict[str, Any]:
-        """The counts as ``/stats`` serves them: ``total``, ``routes`` that were used, ``rejected`` by status."""
+        """Return the counts as ``/stats`` serves them: ``total``, ``routes`` that were used, ``rejected`` by status."""
         total = Counts()
         for counts in self.counts.values():
             total.add(counts)
@@ -169,7 +174,7 @@ class DemoServer:
             response.headers["Set-Cookie"] = f"visits={self._visits[user]}; Path=/"
 
     def _user(self, request: Request) -> str | None:
-        """Who sent the cookie of ``/login``."""
+        """Return the name with which the sender of this request has logged in; None if it has not."""
         return self._sessions.get(cookies(request).get("session", ""))
 
     def _page(self, path: str, query: Query, request: Request) -> Response:
@@ -210,7 +215,7 @@ def split(request: Request) -> tuple[str, Query]:
 
 
 def split_route(path: str) -> tuple[str, str]:
-    """The key of ``ROUTES`` for a path, and the path's last segment."""
+    """Return the key of ``ROUTES`` for a path, and the last segment of the path."""
     parent, _, segment = path.rpartition("/")
     if path in ROUTES:
         return path, segment
@@ -222,7 +227,7 @@ def is_websocket(request: Request) -> bool:
 
 
 def first_subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    """Speak whatever the client prefers."""
+    """Choose the subprotocol that the client prefers."""
     return offered[0] if offered else None
 
 
@@ -257,7 +262,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until SIGINT or SIGTERM; returns the exit code."""
+    """Serve until SIGINT or SIGTERM comes; return the exit code."""
     tls = None
     if arguments.key and not arguments.cert:
         print("locust-ws-async: --key needs --cert, the certificate that it belongs to", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Being asked to stop, on every system."""
+"""How a process is asked to stop, on every system."""
 
 from __future__ import annotations
 
