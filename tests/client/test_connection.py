@@ -394,7 +394,9 @@ def test_a_full_queue_stops_reading_and_loses_nothing(bench: Bench, caplog: pyte
             "/ticker?rate=10000&count=3000", name=bench.engine, max_queue=8
         ) as connection:
             await eventually(lambda: connection.reading_paused)
-            await asyncio.sleep(0.05)
+            received = connection.stats.messages_received
+            await asyncio.sleep(0.05)  # in which the server sends hundreds
+            assert connection.stats.messages_received == received
             numbers = [message async for message in connection]
             assert len(numbers) == 3000
             assert not connection.reading_paused
@@ -412,6 +414,14 @@ def test_closing_with_a_full_queue(bench: Bench) -> None:
 
     run(main())
     assert not bench.failures()
+
+
+async def read_control_frame(reader: asyncio.StreamReader) -> bytes:
+    """The payload of the client's next frame, a ping or a pong."""
+    opcode, length = await reader.readexactly(2)
+    assert opcode in (0x89, 0x8A)
+    mask, masked = await reader.readexactly(4), await reader.readexactly(length & 127)
+    return bytes(byte ^ key for byte, key in zip(masked, itertools.cycle(mask), strict=False))
 
 
 def test_keepalive_notices_a_dead_peer(bench: Bench) -> None:
@@ -435,25 +445,42 @@ def test_keepalive_goes_on_with_a_live_peer(bench: Bench) -> None:
 
 
 def test_a_peer_that_may_stay_silent_forever_costs_no_memory(bench: Bench) -> None:
+    """The first of its many pings is forgotten: a pong to it gives no latency."""
+
+    async def answer_the_first_of_many(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        first = await read_control_frame(reader)
+        for _ in range(100):
+            await read_control_frame(reader)
+        writer.write(frame(10, first))
+        await until_eof(reader, writer)
+
     async def main() -> None:
         async with (
-            raw_server(until_eof) as url,
+            raw_server(answer_the_first_of_many) as url,
             bench.client().connect(url, ping_interval=0.001, ping_timeout=None, close_timeout=0.05) as connection,
         ):
-            await eventually(lambda: connection.stats.pings_sent > 100)
-            assert len(connection.pings._unanswered) <= 16
+            await eventually(lambda: connection.stats.pongs_received)
+            assert connection.latency == 0
 
     run(main())
 
 
 def test_server_pings_are_answered_while_the_task_does_other_things(bench: Bench) -> None:
+    pongs: list[bytes] = []
+
+    async def ping_each_in_turn(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for number in range(5):
+            writer.write(frame(9, b"%d" % number))
+            pongs.append(await read_control_frame(reader))
+        await until_eof(reader, writer)
+
     async def main() -> None:
-        async with bench.client().connect("/pings?interval=0.1") as connection:
-            await asyncio.sleep(0.5)
+        async with raw_server(ping_each_in_turn) as url, bench.client().connect(url, close_timeout=0.1) as connection:
+            await eventually(lambda: len(pongs) == 5)
             assert connection.state is State.OPEN
 
     run(main())
-    assert not bench.failures()
+    assert pongs == [b"0", b"1", b"2", b"3", b"4"]
 
 
 def test_ocpp_runs_on_it_unmodified(bench: Bench) -> None:

@@ -511,23 +511,22 @@ def test_a_failing_client_backs_off(bench: Bench) -> None:
     async def main() -> None:
         backoff = Backoff(initial=0.05, factor=2, jitter=0)
         client = bench.client(base_url=f"ws://127.0.0.1:{unused_port()}", connect_backoff=backoff)
-        waits = []
+        waits = []  # with the attempt that follows
         for _ in range(3):
             started = asyncio.get_running_loop().time()
             with pytest.raises(ConnectionRefused):
                 await client.connect("/")
             waits.append(asyncio.get_running_loop().time() - started)
-        assert waits[0] < waits[1] < waits[2]
-        assert waits[1] >= 0.05 and waits[2] >= 0.1
+        # The wait is not part of what is measured: it is at least what that leaves of the whole.
+        unmeasured = [took - (row.time or 0) / 1000 for took, row in zip(waits, bench.rows, strict=True)]
+        assert unmeasured[1] >= 0.049 and unmeasured[2] >= 0.099
 
     run(main())
-    # The wait is not part of what is measured.
-    assert all(row.time is not None and row.time < 50 for row in bench.rows)
 
 
 def test_a_success_ends_the_backoff(bench: Bench) -> None:
     async def main() -> None:
-        client = bench.client(connect_backoff=Backoff(initial=0.05, maximum=1000, factor=1000, jitter=0))
+        client = bench.client(connect_backoff=Backoff(initial=0.05, maximum=1e6, factor=1e6, jitter=0))
         with pytest.raises(HandshakeRejected):
             await client.connect("/reject/503")
         for _ in range(3):
@@ -535,7 +534,7 @@ def test_a_success_ends_the_backoff(bench: Bench) -> None:
                 pass
         with pytest.raises(HandshakeRejected):
             await client.connect("/reject/503")
-        async with client.connect("/echo"):  # the second failure would have meant 50 s
+        async with client.connect("/echo"):  # the second failure would have meant 14 hours
             pass
 
     run(main())
@@ -572,7 +571,9 @@ async def main():
 
 asyncio.run(main())
 """
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60 * SCALE, check=True
+    )
     assert result.stderr == ""
     assert result.stdout.count("ConnectionClosedError") == 5
     assert result.stdout.count("HandshakeError") == result.stdout.count("TLSError") == 1

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+from tests.support import SCALE
+
 from .conftest import Server
 from .running import LocustRun
 
@@ -22,7 +24,8 @@ def test_no_setting_is_one_of_locusts_http_users() -> None:
         "http = dir(locust.HttpUser) + dir(locust.FastHttpUser)\n"
         "print(settings & {name for name in http if not name.startswith('_')})"
     )
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60 * SCALE, check=True)
     assert result.stdout == "set()\n"
 
 

@@ -124,8 +124,12 @@ def started(**_):
 
 @events.test_stop.add_listener
 def stopped(**_):
-    gevent.sleep(0.05)  # for the greenlets that ended just now
-    for name, number in alive().items():
+    for _ in range(200):
+        now = alive()
+        if now == before:
+            break
+        gevent.sleep(0.05)  # for the greenlets that ended just now
+    for name, number in now.items():
         note("left", name, number - before[name])
 """
 
