@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import resolve_name
 from pathlib import Path
 
@@ -16,15 +16,26 @@ import locust_ws_async
 PACKAGE = Path(locust_ws_async.__file__).parent
 
 # What each layer may import, besides the standard library and itself.
-GLUE = {"locust", "gevent", "client", "bridge", "exceptions", "fast_paths"}
+CONTACTS = {"internals.checks", "internals.cpython"}
+GLUE = {"locust", "gevent", "client", "bridge", "exceptions", "fast_paths", *CONTACTS, "internals.locust"}
 LAYERS = {
     "__init__": {"users"},
     "users": GLUE | {"tasksets", "request_events", "http_session"},
     "tasksets": GLUE,
     "request_events": GLUE,
     "http_session": GLUE | {"requests"},  # a dependency of Locust's
-    "client": {"websockets", "picows", "python_socks", "exceptions", "hosting", "fast_paths"},
-    "bridge": {"gevent", "greenlet", "hosting", "fast_paths"},
+    "client": {
+        *("websockets", "picows", "python_socks", "exceptions", "hosting", "fast_paths"),
+        *(CONTACTS | {"internals.websockets", "internals.picows"}),
+    },
+    "bridge": {"gevent", "greenlet", "hosting", "fast_paths", *CONTACTS, "internals.gevent"},
+    "internals": set(),
+    "internals.checks": set(),
+    "internals.cpython": CONTACTS,
+    "internals.gevent": {"gevent", *CONTACTS},
+    "internals.locust": {"locust", *CONTACTS},
+    "internals.picows": {"picows", "aiofastnet", *CONTACTS},
+    "internals.websockets": {"websockets", *CONTACTS},
     "hosting": set(),
     "fast_paths": set(),
     "exceptions": {"websockets"},
@@ -33,7 +44,13 @@ LAYERS = {
 
 
 def layer_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return layer_of_module(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+def layer_of_module(parts: Sequence[str]) -> str:
+    """The first part of a module's name; of ``internals`` each module is a layer of its own."""
+    deep = parts[0] == "internals" and len(parts) > 1 and parts[1] != "__init__"
+    return ".".join(parts[:2]) if deep else parts[0]
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -52,7 +69,7 @@ def imports(path: Path) -> Iterator[str]:
             if first != "locust_ws_async":
                 yield first
             elif rest:
-                yield rest[0]
+                yield layer_of_module(rest)
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
 from types import FunctionType
 
 __all__ = ["names_in", "require", "unsupported"]
@@ -12,6 +11,8 @@ __all__ = ["names_in", "require", "unsupported"]
 
 def unsupported(problem: str, *distributions: str) -> ImportError:
     """Return the error for *problem*, a clause, which names the versions of Python and of the *distributions*."""
+    from importlib.metadata import PackageNotFoundError, version  # it costs more than all imports of ours
+
     versions = [f"Python {sys.version.split()[0]}"]
     for distribution in ("locust-ws-async", *distributions):
         try:
