@@ -16,7 +16,7 @@ import sys
 from time import perf_counter
 
 from locust_ws_async.bridge import GreenletEventLoop, LoopHost
-from locust_ws_async.bridge.cpython import enter_task, leave_task, set_running_loop
+from locust_ws_async.internals.cpython import enter_task, leave_task, set_running_loop
 
 ROUNDS, MESSAGES = 7, 20_000
 

@@ -11,24 +11,25 @@ from gevent import get_hub
 from locust import User
 from locust.event import EventHook
 
-__all__: list[str] = []
+from .fast_paths import PLAIN
+from .internals.locust import listeners_of, statistics_among
 
-_STATISTICS = ("request_type", "name", "response_time", "response_length", "exception", "_kwargs")
-"""The arguments of the listener by which a runner counts (locust/runners.py:127)."""
+__all__: list[str] = []
 
 
 def reporter(user: User) -> Callable[..., None]:
     """The client's ``report`` for *user*: fires its environment's request event, with the user's context merged in.
 
-    The keyword arguments are those of Locust's own clients (locust/clients.py), and the ones that its listeners insist
-    on (locust/runners.py:126, locust/debug.py:50). Exceptions of listeners that are meant for the user, ``StopUser``
-    for instance, are raised to the caller (locust/event.py:48).
+    The keyword arguments are those of Locust's own clients (``HttpSession.request()``), and the ones that its listeners
+    insist on (``on_request`` in ``Runner.__init__()`` and ``PrintListener.on_request()``). Exceptions of listeners that
+    are meant for the user, ``StopUser`` for instance, are raised to the caller (``EventHook.fire()``).
 
     As long as nobody but Locust's statistics listens, a success is fired at the end of the hub's turn, and with the
     arguments that the statistics look at: what comes through the hub, reports and other greenlets, finds it counted.
+    Where Locust's statistics are not recognised, each event is fired at once and with all arguments.
     """
     request = user.environment.events.request
-    statistics = tuple(listener for listener in request._handlers if _is_statistics(listener))
+    statistics = statistics_among(request)
     if type(user).context is User.context:  # most users have no context of their own
         return _shared_reporter(request, request.fire, statistics)
     return _new_reporter(_waiting(request, request.fire, statistics), user.context)
@@ -52,10 +53,12 @@ class _EventBuffer:
 
     def __init__(self, request: EventHook, fire: Callable[..., None], statistics: tuple[Any, ...]) -> None:
         self.fire = fire
-        self.listeners: list[Any] = request._handlers
-        self.statistics = list(statistics)
+        self.listeners: list[Any] = listeners_of(request)
+        # With the plain twin no list of listeners is the one that is buffered for: each event is fired at once, with
+        # all its arguments.
+        self.statistics = None if PLAIN else list(statistics)
         self.arguments: list[Any] = []
-        """Of each event four, one behind the other."""
+        """Flat: request_type, name, response_time and response_length of each buffered event."""
 
     def flush(self) -> None:
         # A listener that was added meanwhile did not listen yet when these happened, and must not block in the hub.
@@ -66,7 +69,7 @@ class _EventBuffer:
             fire(request_type=request_type, name=name, response_time=response_time, response_length=response_length)
 
     def _count(self, **arguments: Any) -> None:
-        for listener in self.statistics:
+        for listener in self.statistics or ():
             listener(**arguments)
 
 
@@ -84,10 +87,11 @@ def _new_reporter(waiting: _EventBuffer, context: Callable[[], object]) -> Calla
         url: str,
         response: object,
     ) -> None:
-        # This runs for every message. Of a success Locust's statistics look at four of the nine arguments. While nobody
-        # else listens the others are left out: to hand them on would be an eighth of what a message costs. And the hub
-        # first serves all sockets that are ready; then the events of that turn are fired in a row, while the
-        # processor's caches hold the statistics, and not in between, where each user would drive them out.
+        # This runs for every message.
+        # Fast path "four arguments": of a success Locust's statistics look at four of the nine arguments. While nobody
+        # else listens, the others are left out (benchmarks/README.md).
+        # Fast path "events in a row": the hub first serves all sockets that are ready. Then the events of that turn are
+        # fired in a row, while the processor's caches hold the statistics (benchmarks/README.md).
         if exception is None and listeners == statistics:
             if not arguments:
                 get_hub().loop.run_callback(fire_waiting)
@@ -108,8 +112,3 @@ def _new_reporter(waiting: _EventBuffer, context: Callable[[], object]) -> Calla
         )
 
     return report
-
-
-def _is_statistics(listener: Any) -> bool:
-    code = getattr(listener, "__code__", None)
-    return getattr(code, "co_varnames", ()) == _STATISTICS and listener.__module__ == "locust.runners"

@@ -1,9 +1,9 @@
 """``async def`` in Locust's task sets.
 
-Locust calls tasks, ``on_start``, ``on_stop`` and ``wait_time`` synchronously and never awaits them
-(locust/user/task.py:398-408). The task sets themselves need no change: a task set that runs inside an ``AsyncUser`` is
-*adopted*, which replaces four of its methods on the instance. What they replace is still called, with a plain function
-in place of the coroutine function, so that every kind of task set works, nested ones included: ``TaskSet``,
+Locust calls tasks, ``on_start``, ``on_stop`` and ``wait_time`` synchronously and never awaits them (``TaskSet.run()``
+and ``TaskSet.execute_task()``). The task sets themselves need no change: a task set that runs inside an ``AsyncUser``
+is *adopted*, which replaces four of its methods on the instance. What they replace is still called, with a plain
+function in place of the coroutine function, so that every kind of task set works, nested ones included: ``TaskSet``,
 ``SequentialTaskSet``, ``MarkovTaskSet`` and those of plugins.
 """
 
@@ -21,6 +21,8 @@ from locust.exception import RescheduleTask, RescheduleTaskImmediately
 
 from .bridge import LoopHost
 from .exceptions import WebSocketError
+from .internals.cpython import get_running_loop
+from .internals.locust import replace_sleep
 
 __all__: list[str] = []
 
@@ -45,13 +47,13 @@ def adopt(taskset: TaskSet) -> TaskSet:
         replaced.on_start = functools.partial(call, host, taskset.on_start)
     if type(taskset).on_stop is not TaskSet.on_stop:
         replaced.on_stop = functools.partial(call, host, taskset.on_stop)
-    replaced._sleep = sleep
+    replace_sleep(taskset, sleep)
     return taskset
 
 
 def call(host: LoopHost, function: Callable[..., Any], *args: Any) -> Any:
     """Call *function*, ``async def`` or plain, to its end."""
-    running = asyncio._get_running_loop()
+    running = get_running_loop()
     if running is not None and running is host.loop:
         return function(*args)  # a coroutine calls it, ``await self.on_start()`` say, and awaits it itself
     if inspect.iscoroutinefunction(function):
@@ -102,7 +104,7 @@ def _functions(holder: Any) -> list[tuple[str, Any]]:
         seen.add(holder)
         found += [(f"{holder.__name__}.{name}", getattr(holder, name)) for name in _HOOKS]
         for task in holder.tasks:
-            if hasattr(task, "tasks"):  # as Locust tells a task set (locust/user/task.py)
+            if hasattr(task, "tasks"):  # as Locust's TaskSet.execute_task() tells a task set
                 pending.append(task)
             else:
                 found.append((f"{holder.__name__}.{getattr(task, '__name__', task)}", task))
@@ -112,7 +114,7 @@ def _functions(holder: Any) -> list[tuple[str, Any]]:
 def _execute(taskset: TaskSet, execute_task: Callable[[Any], None], task: Any) -> None:
     """Locust's ``execute_task``, for tasks of either kind."""
     if getattr(task, "__self__", None) is taskset:
-        task = task.__func__  # Markov chains look their tasks up on the instance (locust/user/markov_taskset.py:320)
+        task = task.__func__  # Locust's MarkovTaskSet.get_next_task() looks its tasks up on the instance
     try:
         execute_task(_as_plain_function(task))
     except Exception as exc:

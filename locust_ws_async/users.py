@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from gevent import GreenletExit
 from gevent.monkey import get_original
-from locust import TaskSet, User
+from locust import User
 from locust.env import Environment
 from locust.exception import (
     CatchResponseError,
@@ -20,7 +20,6 @@ from locust.exception import (
     StopTest,
     StopUser,
 )
-from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 
 from .bridge import LoopHost
 from .client import (
@@ -35,6 +34,7 @@ from .client import (
 )
 from .exceptions import ConnectError
 from .http_session import http_session
+from .internals.locust import adopt_root_task_set, is_stopping, is_waiting, set_running, set_waiting
 from .request_events import reporter
 from .tasksets import adopt, call, contains_only, refuse_generators, refuse_unawaited
 
@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 _DEFAULTS = ConnectOptions()
 
-# What Locust's task sets understand, wherever in the user's loop it is raised (locust/event.py:45).
+# What Locust's task sets understand, wherever in the user's loop it is raised (TaskSet.run() and EventHook.fire()).
 _CONTROL_FLOW = (StopUser, StopTest, RescheduleTask, RescheduleTaskImmediately, InterruptTaskSet)
 
 
@@ -80,7 +80,7 @@ class AsyncUser(User):
         refuse_generators(cls)
 
     def __init__(self, environment: Environment) -> None:
-        self._loop_host = LoopHost(cancel_timeout=self.cancel_timeout, carried=_CONTROL_FLOW)
+        self._loop_host = LoopHost(cancel_timeout=self.cancel_timeout, propagated=_CONTROL_FLOW)
         super().__init__(environment)
         self._report = reporter(self)
 
@@ -125,19 +125,14 @@ class AsyncUser(User):
         return call(self._loop_host, self._on_start)
 
     def _stop(self) -> Any:
-        self._loop_host.carry_no_more()  # a StopUser of a background task, say, would cut on_stop short
+        self._loop_host.stop_propagating()  # a StopUser of a background task, say, would cut on_stop short
         return call(self._loop_host, self._on_stop)
 
     def _close(self) -> None:
         self._loop_host.close()
 
-    @property
-    def _taskset_instance(self) -> TaskSet | None:  # Locust's User.run assigns its root task set (users.py:157)
-        return self._root_taskset
 
-    @_taskset_instance.setter
-    def _taskset_instance(self, taskset: TaskSet | None) -> None:
-        self._root_taskset = None if taskset is None else adopt(taskset)
+adopt_root_task_set(AsyncUser, adopt)
 
 
 class AsyncWebSocketUser(AsyncUser):
@@ -173,7 +168,7 @@ class AsyncWebSocketUser(AsyncUser):
     connect_backoff: Backoff | None = Backoff()
     """After a failed connect the user's next one waits this long first, and an ``on_start`` that could not connect is
     called again, up to ``attempts`` times in all: Locust would otherwise end the user for good
-    (locust/user/users.py:160). None for neither."""
+    (``User.run()``). None for neither."""
 
     # The defaults of ConnectOptions, which documents each of them.
     headers: Mapping[str, str] | Iterable[tuple[str, str]] = _DEFAULTS.headers
@@ -220,7 +215,7 @@ class AsyncWebSocketUser(AsyncUser):
             engine=self.engine,
             reported=frozenset(self.reported),
             connect_backoff=self.connect_backoff,
-            escalate=self._loop_host.carry,
+            escalate=self._loop_host.propagate,
             check_errors=(CatchResponseError,),
             control_flow=_CONTROL_FLOW,
             # gevent's sockets are made for blocking calls; under an event loop they only cost memory and time.
@@ -248,17 +243,17 @@ class AsyncWebSocketUser(AsyncUser):
                 backoff = self.connect_backoff
                 if backoff is None or backoff.exhausted(attempts) or not contains_only(exc, ConnectError):
                     raise
-                # As Locust reports an exception in a task (locust/user/task.py:388).
+                # As Locust's TaskSet.run() reports an exception in a task.
                 self.environment.events.user_error.fire(user_instance=self, exception=exc, tb=exc.__traceback__)
-                if self._state == LOCUST_STATE_STOPPING:
+                if is_stopping(self):
                     raise GreenletExit() from exc  # as if killed now; Locust would log StopUser as an error here
-                self._state = LOCUST_STATE_WAITING  # a stop waits for no attempt (locust/user/users.py:214)
+                set_waiting(self)  # a stop waits for no attempt (User.stop())
                 # The next one makes them again.
                 self._loop_host.cancel_tasks()
                 self._close_connections()
             else:
-                if self._state == LOCUST_STATE_WAITING:
-                    self._state = LOCUST_STATE_RUNNING
+                if is_waiting(self):
+                    set_running(self)
                 return result
 
     def _close(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from graphlib import CycleError, TopologicalSorter
 from importlib.util import resolve_name
 from pathlib import Path
@@ -17,16 +17,26 @@ import locust_ws_async
 PACKAGE = Path(locust_ws_async.__file__).parent
 
 # What each layer may import, besides the standard library and itself.
-GLUE = {"locust", "gevent", "client", "bridge", "exceptions", "fast_paths"}
+CONTACTS = {"internals.checks", "internals.cpython"}
+GLUE = {"locust", "gevent", "client", "bridge", "exceptions", "fast_paths", *CONTACTS, "internals.locust"}
 LAYERS = {
     "__init__": {"users"},
     "users": GLUE | {"tasksets", "request_events", "http_session"},
     "tasksets": GLUE,
     "request_events": GLUE,
     "http_session": GLUE | {"requests"},  # a dependency of Locust's
-    "client": {"websockets", "picows", "python_socks", "idna", "exceptions", "hosting", "fast_paths", "internals"},
-    "bridge": {"gevent", "greenlet", "hosting", "fast_paths", "internals"},
-    "internals": {"aiofastnet", "gevent", "greenlet", "locust", "picows", "websockets"},
+    "client": {
+        *("websockets", "picows", "python_socks", "idna", "exceptions", "hosting", "fast_paths"),
+        *(CONTACTS | {"internals.websockets", "internals.picows"}),
+    },
+    "bridge": {"gevent", "greenlet", "hosting", "fast_paths", *CONTACTS, "internals.gevent"},
+    "internals": set(),
+    "internals.checks": set(),
+    "internals.cpython": CONTACTS,
+    "internals.gevent": {"gevent", *CONTACTS},
+    "internals.locust": {"locust", *CONTACTS},
+    "internals.picows": {"picows", "aiofastnet", *CONTACTS},
+    "internals.websockets": {"websockets", *CONTACTS},
     "hosting": set(),
     "fast_paths": set(),
     "exceptions": {"websockets"},
@@ -85,7 +95,13 @@ each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.rel
 
 
 def layer_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return layer_of_module(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+def layer_of_module(parts: Sequence[str]) -> str:
+    """The first part of a module's name; of ``internals`` each module is a layer of its own."""
+    deep = parts[0] == "internals" and len(parts) > 1 and parts[1] != "__init__"
+    return ".".join(parts[:2]) if deep else parts[0]
 
 
 def module_of(path: Path) -> str:
@@ -114,7 +130,7 @@ def imports(path: Path) -> Iterator[str]:
         if first != "locust_ws_async":
             yield first
         elif rest:
-            yield rest[0]
+            yield layer_of_module(rest)
 
 
 def modules_imported(path: Path) -> set[str]:

@@ -27,7 +27,7 @@ from typing import Any, ParamSpec, TypeVar
 import gevent
 import greenlet
 
-from .cpython import forget, get_running_loop
+from ..internals.cpython import get_running_loop, silence_destroy_warning
 from .loop import GreenletEventLoop
 
 __all__ = ["LoopHost"]
@@ -41,18 +41,18 @@ logger = logging.getLogger(__name__)
 class LoopHost:
     """Hosts the event loop of one greenlet.
 
-    *cancel_timeout* (seconds) bounds how long a cancelled coroutine may take to end. Exceptions of the types *carried*
-    are raised from :meth:`run`, :meth:`call` and :meth:`sleep` also when a background task or a callback of the loop
-    raises them.
+    *cancel_timeout* (seconds) bounds how long a cancelled coroutine may take to end. Exceptions of the types
+    *propagated* are raised from :meth:`run`, :meth:`call` and :meth:`sleep` also when a background task or a callback
+    of the loop raises them.
     """
 
-    def __init__(self, *, cancel_timeout: float = 5.0, carried: tuple[type[BaseException], ...] = ()) -> None:
+    def __init__(self, *, cancel_timeout: float = 5.0, propagated: tuple[type[BaseException], ...] = ()) -> None:
         self.cancel_timeout = cancel_timeout
-        self._carried = carried
+        self._propagated = propagated
+        self._propagates = True
         self._loop: GreenletEventLoop | None = None
         self._greenlet: greenlet.greenlet | None = None
-        self._server: _Server | None = None
-        self._ending = False
+        self._runner: _LoopRunner | None = None
 
     @property
     def loop(self) -> GreenletEventLoop | None:
@@ -72,41 +72,50 @@ class LoopHost:
             raise
         task: asyncio.Task[T] = loop.create_task(coro, context=_own_context())
         try:
-            _drive(loop, task)
+            _run_until_done(loop, task)
         except BaseException as exc:
             self._cancel(loop, task, exc)
             raise
         return task.result()
 
     def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call the blocking *function* while the loop goes on.
+        """Call the blocking *function* while the loop goes on, and return its result.
 
         *function* runs here, in the host's own greenlet, where greenlet-local data, ``gevent.getcurrent()`` and kills
-        mean what its author expects; another greenlet serves the loop meanwhile. Without a loop there is nothing to
-        keep alive. What the loop carries meanwhile is raised when *function* has ended, unless a kill has ended it.
+        mean what its author expects. Another greenlet runs the loop meanwhile. Without a loop there is nothing to keep
+        alive.
+
+        =======================  ==============================  =====================================================
+        The function             The loop meanwhile              What is raised
+        =======================  ==============================  =====================================================
+        returns                  propagated an exception         that exception; a coroutine as the result is closed
+        raises an ``Exception``  propagated an exception         that exception, with the function's as its context
+        is killed                whatever it did                 the kill; the callback that the loop is in has
+                                                                 `cancel_timeout` seconds to end
+        =======================  ==============================  =====================================================
         """
         loop = self._loop
         if loop is None or self._is_running(loop):
             return function(*args, **kwargs)
-        server = self._server = _Server(self._own_loop())
+        runner = self._runner = _LoopRunner(self._own_loop())
         try:
             try:
                 result = function(*args, **kwargs)
             except Exception:
-                server.stop()
+                runner.stop()
                 raise
             except BaseException:
-                server.kill(self.cancel_timeout)
+                runner.kill(self.cancel_timeout)
                 raise
             try:
-                server.stop()
+                runner.stop()
             except BaseException:
                 if asyncio.iscoroutine(result):  # nobody gets it: so that no "was never awaited" follows
                     result.close()
                 raise
             return result
         finally:
-            self._server = None
+            self._runner = None
 
     def sleep(self, seconds: float) -> None:
         """Let *seconds* pass while the loop runs; at least one turn of the hub, as ``gevent.sleep(0)``."""
@@ -122,20 +131,20 @@ class LoopHost:
         over = loop.create_future()
         timer = loop.call_later(seconds, over.set_result, None)
         try:
-            _drive(loop, over)
+            _run_until_done(loop, over)
         finally:
             timer.cancel()
 
-    def carry(self, exc: BaseException) -> None:
+    def propagate(self, exc: BaseException) -> None:
         """Raise *exc* from :meth:`run`, :meth:`call` or :meth:`sleep`, whichever runs or comes next."""
         if self._loop is not None:
-            self._loop.carry(exc)
+            self._loop.propagate(exc)
 
-    def carry_no_more(self) -> None:
-        """From now on drop what the loop would carry: the end has begun, and nothing else can come of it."""
-        self._ending = True
+    def stop_propagating(self) -> None:
+        """From now on drop what the loop would propagate: the end has begun, and an exception changes nothing."""
+        self._propagates = False
         if self._loop is not None:
-            self._loop.ending = True
+            self._loop.propagates = False
 
     def cancel_tasks(self) -> None:
         """Cancel every task in the loop and run it until they are done, for at most `cancel_timeout` seconds."""
@@ -143,7 +152,7 @@ class LoopHost:
             loop = self._own_loop()
             task = loop.create_task(_cancel_tasks(loop))
             try:
-                self._drive_to_the_end(loop, task)
+                self._run_with_timeout(loop, task)
             except BaseException:
                 task.cancel()  # or it would cancel what runs next, an async on_stop say
                 raise
@@ -156,14 +165,14 @@ class LoopHost:
         self._own_loop()
         end = loop.create_task(_end(loop))
         try:
-            self._drive_to_the_end(loop, end)
+            self._run_with_timeout(loop, end)
         finally:
             for task in loop.tasks:
                 if task is not end:
                     logger.error(
                         "%r did not end within %s s of its cancellation: left behind", task, self.cancel_timeout
                     )
-                forget(task)
+                silence_destroy_warning(task)
             self._loop = self._greenlet = None
             loop.close()
 
@@ -176,8 +185,8 @@ class LoopHost:
             if running is not None:
                 raise RuntimeError(f"{running!r} is running in this greenlet: await the coroutine there instead")
             self._greenlet = current
-            loop = self._loop = GreenletEventLoop(carried=self._carried)
-            loop.ending = self._ending
+            loop = self._loop = GreenletEventLoop(propagated=self._propagated)
+            loop.propagates = self._propagates
         elif self._greenlet is not current:
             raise RuntimeError(
                 "this LoopHost belongs to another greenlet: call it there, or schedule the coroutine on its loop with "
@@ -192,35 +201,35 @@ class LoopHost:
         return loop
 
     def _is_running(self, loop: GreenletEventLoop) -> bool:
-        # A server that was just spawned begins in the hub's next turn.
-        return self._server is not None or loop.is_running()
+        # A runner that was just spawned begins in the hub's next turn.
+        return self._runner is not None or loop.is_running()
 
     def _cancel(self, loop: GreenletEventLoop, task: asyncio.Task[Any], cause: BaseException) -> None:
         """Cancel *task* and give it its time, after *cause* has ended its run, which is the exception to raise.
 
         A task that was blocked when the kill came knows already, and may be busy with its ``finally``.
         """
-        if task is not loop.interrupted:
+        if task is not loop.killed_task:
             if not isinstance(cause, gevent.GreenletExit):
-                loop.call_soon(_cancelled_once, task)
+                loop.call_soon(_drop_duplicate_cancellation, task)
             task.cancel()
-        self._drive_to_the_end(loop, task)
+        self._run_with_timeout(loop, task)
 
-    def _drive_to_the_end(self, loop: GreenletEventLoop, task: asyncio.Task[Any]) -> None:
-        """Run *loop* until *task* is done, for at most `cancel_timeout` seconds whatever may block; carry nothing."""
-        raised_before = task.done()
-        ending, loop.ending = loop.ending, True
+    def _run_with_timeout(self, loop: GreenletEventLoop, task: asyncio.Task[Any]) -> None:
+        """Run *loop* until *task* is done, for at most `cancel_timeout` seconds, whatever blocks; propagate nothing."""
+        done_before = task.done()
+        propagates, loop.propagates = loop.propagates, False
         try:
-            with gevent.Timeout(self.cancel_timeout, _TimeIsUp):
-                _drive(loop, task)
-            if not (raised_before or task.cancelled()) and (exc := task.exception()) is not None:
+            with gevent.Timeout(self.cancel_timeout, _CancelTimeout):
+                _run_until_done(loop, task)
+            if not (done_before or task.cancelled()) and (exc := task.exception()) is not None:
                 context = {"message": "exception in a coroutine that was cancelled", "exception": exc, "task": task}
                 loop.call_exception_handler(context)
-        except _TimeIsUp:
+        except _CancelTimeout:
             task.cancel()  # whatever it is that it goes on with
         finally:
-            loop.ending = ending
-            loop.interrupted = None
+            loop.propagates = propagates
+            loop.killed_task = None
 
 
 def _own_context() -> Context:
@@ -236,20 +245,23 @@ def _own_context() -> Context:
     return own
 
 
-def _cancelled_once(task: asyncio.Task[Any]) -> None:
-    """Take back one of two cancellations.
+def _drop_duplicate_cancellation(task: asyncio.Task[Any]) -> None:
+    """Take back one of two cancellations of *task*.
 
-    If the exception that ended the run came from a child in a ``TaskGroup`` of *task*, then the group has cancelled
-    *task* meanwhile, too. Since Python 3.13 it would then pass our cancellation on to the first ``await`` after the
-    group, which may well be in a ``finally``. (Not after a kill, which as a rule comes from no child: the second
-    cancellation is that of a timeout then, and would take the place of ours.)
+    The exception that ended the run may have come from a child in a ``TaskGroup`` of *task*. Then the group has
+    cancelled *task* too. Since Python 3.13 a group that ends with errors, and finds another cancellation than its own,
+    cancels *task* once more (https://github.com/python/cpython/issues/116720). That would hit the first ``await`` after
+    the group, which may well be in a ``finally``.
+
+    A kill as a rule comes from no child. After a kill the second cancellation is that of a timeout, and must stay:
+    without it the timeout would take the place of our cancellation. So this is not called then.
     """
     if task.cancelling() > 1:
         task.uncancel()
 
 
-class _TimeIsUp(gevent.GreenletExit):
-    """A kill of the host's own, for what is to be left behind."""
+class _CancelTimeout(gevent.GreenletExit):
+    """Thrown into the greenlet when `cancel_timeout` is over: what still runs is left behind."""
 
 
 async def _cancel_tasks(loop: GreenletEventLoop) -> None:
@@ -268,7 +280,7 @@ async def _end(loop: GreenletEventLoop) -> None:
     await _cancel_tasks(loop)  # those that were begun meanwhile
 
 
-def _drive(loop: GreenletEventLoop, future: asyncio.Future[Any]) -> None:
+def _run_until_done(loop: GreenletEventLoop, future: asyncio.Future[Any]) -> None:
     """Run *loop* until *future* is done and has said so to everybody who asked before (rule 4)."""
     over = False
 
@@ -282,41 +294,43 @@ def _drive(loop: GreenletEventLoop, future: asyncio.Future[Any]) -> None:
         loop.run_forever()
 
 
-class _Server:
+class _LoopRunner:
     """Runs a loop in a greenlet of its own, for as long as its host's greenlet blocks in :meth:`LoopHost.call`."""
 
     def __init__(self, loop: GreenletEventLoop) -> None:
         self._loop = loop
         self._stopped = False
-        self._carried: BaseException | None = None
-        self._greenlet = gevent.spawn(self._run)
+        self._raised: BaseException | None = None
+        """The first exception that has left the loop."""
+        self._greenlet = gevent.spawn(self._run_loop)
 
-    def _run(self) -> None:
+    def _run_loop(self) -> None:
         while not self._stopped:
             try:
                 self._loop.run_forever()
             except BaseException as exc:  # which gevent would print if it left the greenlet
-                if self._carried is None:
-                    self._carried = exc
-                # What is not carried is the loop's own: it cannot run now, and would fail again at once, for ever.
-                if isinstance(exc, gevent.GreenletExit) or self._loop.to_carry(exc) is None:
+                if self._raised is None:
+                    self._raised = exc
+                # An exception that the loop does not propagate is its own, because it cannot run now (another greenlet
+                # runs it, say). It would fail again at once, for ever.
+                if isinstance(exc, gevent.GreenletExit) or self._loop.to_propagate(exc) is None:
                     break
 
     def stop(self) -> None:
-        """End when the callback that runs now has ended, and raise what the loop has carried.
+        """Stop running the loop when its present callback has ended, and raise what has left the loop meanwhile.
 
-        An exception thrown in meanwhile kills that callback.
+        An exception thrown in during this wait kills that callback.
         """
         try:
             self._end(timeout=None)
         except BaseException:
             self._greenlet.kill()
             raise
-        if self._carried is not None:
-            raise self._carried
+        if self._raised is not None:
+            raise self._raised
 
     def kill(self, timeout: float) -> None:
-        """End when the callback that runs now has ended, which is killed after *timeout* seconds."""
+        """Stop running the loop when its present callback has ended, which is killed after *timeout* seconds."""
         try:
             self._end(timeout)
         finally:

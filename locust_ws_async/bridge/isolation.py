@@ -24,10 +24,8 @@ The rules of this file:
    others are when their first loop is made.
 6. contextvars need nothing: greenlets switch their context themselves.
 
-Up to Python 3.13 the current task is kept in a dictionary by loop, so that two loops never collide. Python 3.14 keeps
-the running loop and its current task in the thread state (read in CPython's ``Modules/_asynciomodule.c``:
-``enter_task`` and ``leave_task`` insist that the given loop is the running one). Hence the order here, which should
-hold there unchanged: the task is left before the running loop is cleared, and entered after it is set.
+The order of leaving and entering matters since Python 3.14 (``internals/cpython.py``): the task is left before the
+running loop is cleared, and entered after it is set.
 
 The rejected alternative is ``greenlet.settrace``, with gevent's ``switch_out`` to learn when a greenlet leaves: it
 slows every switch of the thread while anybody blocks, another trace function can take its place, and it does not see
@@ -38,7 +36,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from asyncio import CancelledError
+from asyncio import Task
 from collections.abc import Callable
 from typing import Any
 
@@ -46,18 +44,37 @@ from gevent import GreenletExit
 from gevent.hub import Hub, get_hub
 from greenlet import greenlet
 
-from .cpython import current_task, enter_task, get_running_loop, leave_task, set_running_loop
+from ..hosting import cancellation_of
+from ..internals.cpython import current_task, enter_task, get_running_loop, leave_task, set_running_loop
+from ..internals.gevent import hub_switch_override, override_hub_switch
 
-__all__ = ["isolate", "park"]
+__all__ = ["BlockingAware", "isolate", "park"]
 
 _switch = greenlet.switch  # not hub.switch(), which is for those that block
 
 
+class BlockingAware:
+    """The base class of a loop that wants to know when its greenlet blocks inside of a coroutine or callback."""
+
+    __slots__ = ()
+
+    def on_block(self) -> None:
+        """Called before the greenlet leaves for the hub: it does not wait for this loop."""
+        raise NotImplementedError
+
+    def on_unblock(self) -> None:
+        """Called after the greenlet has come back from there."""
+        raise NotImplementedError
+
+    def on_kill(self, task: Task[Any] | None, exc: GreenletExit) -> None:
+        """Called when *exc* was thrown in meanwhile; the greenlet was blocked in *task*, or else in a callback."""
+        raise NotImplementedError
+
+
 def isolate(hub: Hub) -> None:
     """Keep apart whatever loops the greenlets of *hub* run, from now on. Further calls change nothing."""
-    attributes = vars(hub)
-    if not isinstance(attributes.get("switch"), _Block):
-        attributes["switch"] = _Block(_block, hub.switch)
+    if not isinstance(hub_switch_override(hub), _Block):
+        override_hub_switch(hub, _Block(_block, hub.switch))
 
 
 def park(hub: Hub) -> Any:
@@ -79,25 +96,25 @@ def _block(switch: Callable[[], Any]) -> Any:
         return switch()
     hooks = sys.get_asyncgen_hooks()
     task = current_task(loop)
+    aware = loop if isinstance(loop, BlockingAware) else None  # None: a loop of somebody else's
     if task is not None:
         leave_task(loop, task)
-    hosted: Any = loop if hasattr(loop, "blocks") else None  # a GreenletEventLoop
-    if hosted is not None:
-        hosted.blocks()
+    if aware is not None:
+        aware.on_block()
     set_running_loop(None)
     try:
         return switch()
     except GreenletExit as kill:
-        if hosted is None:
+        if aware is None:
             raise
-        hosted.killed(task, kill)
+        aware.on_kill(task, kill)
         if task is None:  # in a callback, which nobody can cancel
             raise
-        raise CancelledError from kill
+        raise cancellation_of(kill) from kill
     finally:
         set_running_loop(loop)
-        if hosted is not None:
-            hosted.resumes()
+        if aware is not None:
+            aware.on_unblock()
         if task is not None:
             enter_task(loop, task)
         sys.set_asyncgen_hooks(*hooks)

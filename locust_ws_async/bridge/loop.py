@@ -1,59 +1,74 @@
 """GreenletEventLoop: asyncio's own selector event loop, run by a greenlet on the gevent hub.
 
-The rules of this file:
+asyncio's semantics are asyncio's code: what is overridden here says why. Two parts have files of their own:
+``inline_io.py`` the fast paths, ``propagation.py`` the exceptions that must leave ``run_forever()``.
 
-1. asyncio's semantics are asyncio's code: what is overridden here says why.
-2. An exception that ends the run leaves ``run_forever()`` as soon as the callback that raised it returns. asyncio lets
-   only ``KeyboardInterrupt`` and ``SystemExit`` out of callbacks and tasks; here also a kill that arrives while one
-   blocks, any other ``BaseException``, and the types *carried*. Callbacks that did not get their turn stay queued.
+The greenlet of a loop leaves for the hub in five ways. They differ in what asyncio calls the current task and the
+running loop meanwhile, in what a watcher of a descriptor does when it fires, and in where an exception arrives that is
+thrown in (a kill, ``gevent.Timeout``):
+
+======================  ================  ======================  =========================  ===========================
+The greenlet leaves in  Loop and task     A watcher calls         The wait is ended by       An exception thrown in
+======================  ================  ======================  =========================  ===========================
+``select()``: the loop  no task is        ``greenlet.switch``:    I/O, the timer,            leaves ``run_forever()``
+is idle                 current; the      the greenlet goes on    ``wake()``                 directly
+(``selector.py``)       loop is cleared
+                        and set again
+``_run_once()``: a      as above          as above                as above; all but I/O is   as above
+pass's short cut                                                  left to asyncio's pass
+(``inline_io.py``)
+``wait_for_io_inline``  both are cleared  as above                as above; the task then    is raised by the loop after
+: a task waits in       and set again                             awaits a future            this step of the task; the
+place                                                                                        host cancels the task
+(``inline_io.py``)
+``hub.switch()``: a     as above          ``_record``: it is      whatever the greenlet      ``GreenletExit`` becomes
+coroutine or callback                     stopped, and            blocks for                 ``Killed`` in a task, and
+blocks through gevent                     ``select()`` gives its                             leaves the loop after this
+(``isolation.py``)                        event later                                        step; all else is raised
+                                                                                             where it blocks
+``LoopHost.call()``: a  none in this      ``switch`` of another   the end of the function    arrives in the function,
+plain function runs     greenlet          greenlet, which runs                               and ends the other greenlet
+(``host.py``)                             the loop meanwhile
+======================  ================  ======================  =========================  ===========================
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import inspect
 import signal
 import sys
 import warnings
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from concurrent.futures import Executor
 from contextvars import Context
-from heapq import heappop
 from math import inf
-from selectors import SelectorKey
-from sys import set_asyncgen_hooks
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 import gevent.socket
-from gevent import GreenletExit
 from gevent.hub import Hub, get_hub
-from greenlet import getcurrent, greenlet
+from greenlet import getcurrent
 
-from . import cpython
-from .cpython import Handle, SelectorEventLoop, current_task, enter_task, get_running_loop, leave_task, set_running_loop
+from ..internals.cpython import (
+    Handle,
+    ThreadSafeHandle,
+    remove_cancelled_timers,
+    shrink_tls_buffer,
+    without_last_frame,
+)
 from .executor import GreenletExecutor
-from .isolation import isolate
-from .selector import READ, WRITE, HubSelector
+from .inline_io import EagerTask, InlineIOLoop, Task
+from .isolation import BlockingAware, isolate
+from .selector import HubSelector
 
 __all__ = ["GreenletEventLoop"]
 
-S = TypeVar("S")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-_MANY_CANCELLED_TIMERS = 100  # so many asyncio leaves in its heap (asyncio/base_events.py)
 
-_LATE = 0.001  # seconds; a little of it passes between asyncio's look at the clock and the selector's
-
-_TLS_RECORD = 16 * 1024  # bytes; a record carries no more (RFC 8446 section 5.1)
-
-_DATA = SelectorKey._fields.index("data")
-
-_new_handle = Handle.__new__
-_switch = greenlet.switch
-
-
-class GreenletEventLoop(SelectorEventLoop):
+class GreenletEventLoop(InlineIOLoop, BlockingAware):
     """An asyncio event loop for one greenlet; any number of them run side by side in one thread.
 
     It is the standard library's loop over a :class:`HubSelector`, and differs from it in this:
@@ -65,39 +80,27 @@ class GreenletEventLoop(SelectorEventLoop):
       are safe from other greenlets of its thread as well;
     - an exception that is thrown into the greenlet (a kill, ``gevent.Timeout``) leaves ``run_forever()``, wherever
       inside the loop it arrives; asyncio alone would swallow it in callbacks and background tasks;
-    - exceptions of the types *carried* do so too when a callback or a task raises them.
+    - exceptions of the types *propagated* leave ``run_forever()`` too when a callback or a task raises them.
 
     Create it in the thread that runs it.
     """
 
-    # Objects of a class share the keys of their attributes, if they are fewer than 30. With more each loop would have
-    # a table of its own, of 1.3 KiB. Hence these two, which few loops ever need, are not set by __init__().
+    # A loop has at most SHARED_ATTRIBUTES attributes (internals/cpython.py), which asyncio nearly uses up: each further
+    # one would cost every user 1.3 KiB. tests/bridge/test_leftovers.py counts them.
 
-    _leaving: _Leave | None = None
-
-    interrupted: asyncio.Task[Any] | None = None
-    """The task in which the last kill arrived, as its cancellation; None if it did not arrive in a task."""
-
-    def __init__(self, *, carried: tuple[type[BaseException], ...] = ()) -> None:
+    def __init__(self, *, propagated: tuple[type[BaseException], ...] = ()) -> None:
         hub: Hub = get_hub()
         isolate(hub)
         # What every wait looks at comes first: attributes lie in memory in the order in which they are made. asyncio
         # sets these two again, and goes on with _stopping, _ready and _scheduled.
         self._selector: HubSelector = HubSelector(hub)  # None after close()
         self._debug = False
-        # What run_forever() gives to sys.set_asyncgen_hooks(), and every return from the hub again.
-        self._finalizer: Any = self._asyncgen_finalizer_hook
-        super().__init__(self._selector)
-        self._carried = carried
-        self.ending = False
-        """While true nothing is carried: another exception has ended the run, and this one is only cleaned up."""
-        self.tasks: set[asyncio.Task[Any]] = set()
-        """The loop's unfinished tasks. Kept here since ``asyncio.all_tasks()`` walks those of every loop."""
+        super().__init__(self._selector, propagated)
 
     # Running
 
     def run_forever(self) -> None:
-        """Run in the current greenlet until ``stop()``, or until an exception is thrown in or carried."""
+        """Run in the current greenlet until ``stop()``, or until an exception is thrown in or propagated."""
         # asyncio.BaseEventLoop checks too, but Python 3.13.0 where a refusal spoils the state of the running loop.
         self._check_closed()
         self._check_running()
@@ -106,138 +109,37 @@ class GreenletEventLoop(SelectorEventLoop):
             raise RuntimeError("the gevent hub cannot run an event loop: do it in a greenlet, e.g. gevent.spawn()")
         if get_hub() is not selector.hub:
             raise RuntimeError("this event loop belongs to another thread: create it in the thread that runs it")
-        set_asyncgen_hooks(None, None)  # perhaps those of a parked loop, which asyncio would put back at the end
+        sys.set_asyncgen_hooks(None, None)  # perhaps those of a parked loop, which asyncio would put back at the end
         selector.greenlet = current
         selector.time_left = self._time_left
-        selector.attach()
+        selector.resume_on_io()
         try:
             super().run_forever()
-            if self._leaving is not None:  # a stop came first
-                raise self._leaving.exc
         finally:
-            selector.detach()
+            selector.record_io()
             selector.greenlet = selector.time_left = None
-            if self._leaving is not None:  # a stop or another exception came first
-                self._leaving.cancel()
-                self._leaving = None
 
     def close(self) -> None:
         """Close the loop; blocking calls that its executor still runs are killed."""
         executor = self._default_executor
         super().close()
-        self._finalizer = None  # or only the garbage collector would free the loop
         if isinstance(executor, GreenletExecutor):
             executor.kill()
 
-    def _run_once(self) -> None:
-        """asyncio's pass over the loop, with a short cut in front for the common case.
-
-        The common case: nothing is ready, so the greenlet parks, and a descriptor wakes it. Its reader or writer is
-        called at once, and what that made ready runs in the same pass, without a look at the clock or at the other
-        descriptors in between: a message that arrives and the answer to it are one pass. In all other cases, and
-        whenever the timers need attention, asyncio's own code runs.
-        """
-        ready = self._ready
-        while self._only_io_is_next():
-            if not self._wait_for_io():
-                break
-            for _ in range(len(ready)):
-                handle = ready.popleft()
-                if not handle._cancelled:
-                    handle._run()
-            if self._stopping:
-                return
-        super()._run_once()
-
-    def wait_for_io_inline(self) -> bool:
-        """Wait inside the current task for the next descriptor, and call its reader or writer.
-
-        A short cut for ``await future``, for the task that would leave the loop with nothing else to do: its coroutines
-        stay where they are, and no future, handle or step of the task is needed to come back to them. For readers and
-        writers nothing differs; ``current_task()`` is None in them as ever.
-
-        Returns whether a reader or writer was called. If not, something else wants the loop (other callbacks, a timer,
-        a cancellation, a kill): await a future, through which the task then gets whatever it is.
-        """
-        task = current_task(self)
-        if type(task) is not Task or getcurrent() is not self._selector.greenlet or not self._only_io_is_next():
-            return False
-        leave_task(self, task)
-        try:
-            called = self._wait_for_io()
-        except BaseException as exc:  # thrown in: it leaves run_forever(), as when the loop waits
-            self._throw(exc)
-            return False
-        finally:
-            enter_task(self, task)
-        return called and not task._must_cancel
-
-    # Both are the hot path: what they need is in local variables, and parking is HubSelector.park() written out.
-
-    def _only_io_is_next(self) -> bool:
-        """Whether nothing has to happen before the next descriptor is ready."""
-        selector, scheduled = self._selector, self._scheduled
-        return (
-            0.0 < selector.armed_for <= (scheduled[0]._when + _LATE if scheduled else inf)
-            and not (self._ready or selector.seen is not None or self._stopping or self._debug)
-            and self._timer_cancelled_count <= _MANY_CANCELLED_TIMERS
-        )
-
-    def _wait_for_io(self) -> bool:
-        """Park until a descriptor is ready, and call its reader and writer. False: something else woke the greenlet."""
-        selector = self._selector
-        selector.polls_in_a_row = 0
-        selector.parked = selector.greenlet
-        set_running_loop(None)
-        try:
-            woken = _switch(selector.hub)
-        finally:
-            selector.parked = None
-            set_running_loop(self)
-            set_asyncgen_hooks(_first_iteration, self._finalizer)
-        if woken is None:
-            return False
-        mask, key = woken
-        reader, writer = key[_DATA]
-        # A negative mask: the watcher failed (libuv), and the reader and the writer shall meet the error.
-        if reader is not None and (mask & READ or mask < 0) and not reader._cancelled:
-            try:  # Handle._run() written out
-                reader._context.run(reader._callback, *reader._args)
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as exc:
-                message = f"Exception in callback {reader!r}"
-                self.call_exception_handler({"message": message, "exception": exc, "handle": reader})
-        if writer is not None and (mask & WRITE or mask < 0) and not writer._cancelled:
-            writer._run()
-        return True
-
     def _time_left(self) -> float:
-        """Seconds until the next timer is due. Cancelled ones before it are dropped, as asyncio itself does."""
-        scheduled = self._scheduled
-        while scheduled and scheduled[0]._cancelled:
-            heappop(scheduled)._scheduled = False
-            self._timer_cancelled_count -= 1
-        return scheduled[0]._when - self.time() if scheduled else inf
+        """Return the seconds until the next timer is due."""
+        remove_cancelled_timers(self)
+        return self._scheduled[0].when() - self.time() if self._scheduled else inf
 
     # Waking up
 
     def call_soon(
         self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
-        if context is None or self._debug or self._closed:
-            self._check_closed()
-            self._selector.wake()
-            created = super().call_soon(callback, *args, context=context)
-            return _from_caller(created) if self._debug else created
-        # Every wake-up of a task comes here: Handle.__init__() written out, without its look at the debug mode.
-        if self._selector.parked is not None:
-            self._selector.wake()
-        handle = _new_handle(Handle)
-        handle._callback, handle._args, handle._loop, handle._context = callback, args, self, context
-        handle._cancelled, handle._repr, handle._source_traceback = False, None, None
-        self._ready.append(handle)
-        return handle
+        self._check_closed()
+        self._selector.wake()
+        created = super().call_soon(callback, *args, context=context)
+        return without_last_frame(created) if self._debug else created
 
     def call_at(
         self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
@@ -245,20 +147,26 @@ class GreenletEventLoop(SelectorEventLoop):
         self._check_closed()
         self._selector.wake()
         timer = super().call_at(when, callback, *args, context=context)
-        return _from_caller(timer) if self._debug else timer
+        return without_last_frame(timer) if self._debug else timer
 
     def call_soon_threadsafe(
         self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
-        # Other greenlets of the thread come here as well, for asyncio.to_thread() say. When a doorbell rings, libev
-        # looks at those of all loops.
         selector = self._selector
         if selector is None or selector.in_other_thread():
-            return _from_caller(super().call_soon_threadsafe(callback, *args, context=context))
-        return _from_caller(self.call_soon(callback, *args, context=context))
+            return without_last_frame(super().call_soon_threadsafe(callback, *args, context=context))
+        # Other greenlets of the thread come here as well, for asyncio.to_thread() say. asyncio would wake the loop as
+        # from another thread, after which libev looks at the async watchers of all loops.
+        self._check_closed()
+        if self._debug:
+            self._check_callback(callback, "call_soon_threadsafe")
+        selector.wake()
+        handle: Handle = ThreadSafeHandle(callback, args, self, context)
+        self._ready.append(handle)
+        return without_last_frame(handle)
 
     def _check_thread(self) -> None:
-        """asyncio's debug mode takes greenlets for threads, after monkey-patching; :meth:`wake` knows them."""
+        """Do nothing: asyncio's debug mode takes greenlets for threads after monkey-patching. ``wake()`` knows them."""
 
     def _write_to_self(self) -> None:
         selector = self._selector
@@ -266,91 +174,39 @@ class GreenletEventLoop(SelectorEventLoop):
             selector.wake_threadsafe()
 
     def _make_self_pipe(self) -> None:
-        """There is none: a loop costs no descriptors."""
+        """Make none: a loop costs no descriptors."""
 
     def _close_self_pipe(self) -> None:
-        """See above."""
+        """Close none: there is none."""
 
     # Called by isolation.py
 
-    def blocks(self) -> None:
-        """The greenlet leaves for the hub, and not to wait for this loop."""
-        self._selector.detach()
+    def on_block(self) -> None:
+        self._selector.record_io()
 
-    def resumes(self) -> None:
-        """It is back."""
-        self._selector.attach()
+    def on_unblock(self) -> None:
+        self._selector.resume_on_io()
 
-    # Exceptions that must not be lost
-
-    def carry(self, exc: BaseException) -> None:
-        """Make ``run_forever()`` raise *exc*, or the next one if none is running; the first of several counts."""
-        if self._leaving is None and not self.ending:
-            self._leave(exc)
-        elif self.to_carry(exc) is None:
-            super().call_exception_handler({"message": "exception while another one ends the run", "exception": exc})
-
-    def killed(self, task: asyncio.Task[Any] | None, exc: GreenletExit) -> None:
-        """The greenlet was killed by *exc* while it was blocked in *task*, or else in a callback."""
-        self.interrupted = task
-        self._throw(exc)
-
-    def _throw(self, exc: BaseException) -> None:
-        if self._leaving is not None:
-            self._leaving.cancel()
-        self._leave(exc)
-
-    def _leave(self, exc: BaseException) -> None:
-        self._leaving = _Leave(self, exc)
-        self._selector.wake()
-        self._ready.appendleft(self._leaving)
-
-    def to_carry(self, exc: BaseException | None) -> BaseException | None:
-        """What of *exc* ``run_forever()`` has to raise: *exc* itself, or one of a group that holds nothing else."""
-        if isinstance(exc, BaseExceptionGroup):
-            parts = [self.to_carry(part) for part in exc.exceptions]
-            kill = next((part for part in parts if part is not None and not isinstance(part, Exception)), None)
-            return kill if kill is not None or None in parts else parts[0]
-        if isinstance(exc, Exception):
-            return exc if isinstance(exc, self._carried) else None
-        # (What a context of the exception handler holds may be no exception at all: aiofastnet puts a class there.)
-        return exc if isinstance(exc, BaseException) and not isinstance(exc, asyncio.CancelledError) else None
-
-    def call_exception_handler(self, context: dict[str, Any]) -> None:
-        exc = self.to_carry(context.get("exception"))
-        if exc is not None and not self._closed:
-            self.carry(exc)
-        else:
-            super().call_exception_handler(context)
+    # Tasks and transports
 
     def create_task(self, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
+        """Make a task of *coro*. *kwargs* are those of ``asyncio.Task``, with ``eager_start`` since Python 3.12."""
         task: asyncio.Task[Any]
         if self._task_factory is None:
             self._check_closed()
-            task = Task(coro, loop=self, **kwargs)
+            kind = EagerTask if kwargs.get("eager_start") else Task
+            task = kind(coro, loop=self, **kwargs)
         else:
             task = super().create_task(coro, **kwargs)
         if self._debug:
-            _from_caller(task)
+            without_last_frame(task)
         self.tasks.add(task)
         task.add_done_callback(self._task_done)
         return task
 
-    def _task_done(self, task: asyncio.Task[Any]) -> None:
-        self.tasks.discard(task)
-        # Not task.exception(): that counts as retrieved, and asyncio would not report one that nobody looks at.
-        exc = self.to_carry(task._exception)
-        if exc is not None:
-            task.exception()
-            self.carry(exc)
-
     def _make_ssl_transport(self, *args: Any, **kwargs: Any) -> Any:
         transport = super()._make_ssl_transport(*args, **kwargs)
-        # asyncio gives each TLS connection a receive buffer of 256 KiB, which thousands of users would pay for.
-        protocol = transport._ssl_protocol
-        protocol.max_size = _TLS_RECORD
-        protocol._ssl_buffer = bytearray(_TLS_RECORD)
-        protocol._ssl_buffer_view = memoryview(protocol._ssl_buffer)
+        shrink_tls_buffer(transport)
         return transport
 
     # Blocking work beside the loop
@@ -390,7 +246,7 @@ class GreenletEventLoop(SelectorEventLoop):
 
         def add_signal_handler(self, sig: int, callback: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
             """Call *callback* in the loop when *sig* arrives; main thread only. Errors as in asyncio."""
-            if asyncio.iscoroutine(callback) or asyncio.iscoroutinefunction(callback):
+            if asyncio.iscoroutine(callback) or inspect.iscoroutinefunction(callback):
                 raise TypeError("coroutines cannot be used with add_signal_handler()")
             self._check_signal(sig)
             self._check_closed()
@@ -403,46 +259,3 @@ class GreenletEventLoop(SelectorEventLoop):
                 if isinstance(exc, OSError) and exc.errno != errno.EINVAL:
                     raise
                 raise RuntimeError(f"signal {sig} cannot be caught here: {exc}") from exc
-
-
-def _first_iteration(generator: AsyncGenerator[Any, Any]) -> None:
-    # The running loop's hook. One function for all loops: an object less to look up at each wake-up. No loop runs where
-    # another greenlet goes through a generator by hand, while ours wait.
-    loop: Any = get_running_loop()
-    if loop is not None:
-        loop._asyncgen_firstiter_hook(generator)
-
-
-def _from_caller(created: S) -> S:
-    """*created*, which in debug mode knows the stack that created it, without our frame at the end of that."""
-    stack: Any = getattr(created, "_source_traceback", None)
-    if stack:
-        del stack[-1]
-    return created
-
-
-class Task(cpython.Task):
-    """asyncio's, but it wakes its loop when it is cancelled, since it may wait in ``wait_for_io_inline()``."""
-
-    __slots__ = ()
-
-    def cancel(self, msg: Any | None = None) -> bool:
-        requested = super().cancel(msg)
-        selector = self._loop._selector
-        if requested and selector is not None:  # None: the loop is closed
-            selector.wake()
-        return requested
-
-
-class _Leave(Handle):
-    """In the loop's queue: leaves ``run_forever()`` with an exception, which asyncio's handles would catch."""
-
-    __slots__ = ("exc",)
-
-    def __init__(self, loop: GreenletEventLoop, exc: BaseException) -> None:
-        super().__init__(loop.carry, (exc,), loop)
-        self.exc = exc
-
-    def _run(self) -> None:
-        self._loop._leaving = None
-        raise self.exc

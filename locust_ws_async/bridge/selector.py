@@ -7,11 +7,11 @@ This is the one place where asyncio's loop meets gevent's. The rules of this fil
 2. A watcher that fires while the greenlet is parked resumes it at once: its callback is the greenlet's own ``switch``.
    One that fires while the greenlet is elsewhere (blocked in gevent inside a coroutine, or out of the loop) is stopped
    and remembered until the next ``select()``; libev is level-triggered, so an unread descriptor would otherwise keep
-   the hub spinning. `attach()` and `detach()` change from one to the other; the hub runs only in between, so no
-   watcher fires at a greenlet that is not parked.
+   the hub spinning. `resume_on_io()` and `record_io()` change from one to the other; the hub runs only in between, so
+   no watcher fires at a greenlet that is not parked.
 3. ``select(0)`` really polls, as any selector does: code relies on ``await asyncio.sleep(0)`` letting I/O in. Since
-   that must be cheap it asks the kernel about our few descriptors directly, and every `HUB_TURN`-th time in a row it
-   lets the hub run instead, so that a loop that always has something to do cannot starve other greenlets.
+   that must be cheap it asks the kernel about our few descriptors directly, and every `POLLS_PER_HUB_TURN`-th time in a
+   row it lets the hub run instead, so that a loop that always has something to do cannot starve other greenlets.
 4. There is one timer watcher, and it stays armed: asyncio's next deadline seldom comes closer from one wait to the
    next. When it goes off too early (most timeouts are cancelled) it is armed for the deadline that is next by then,
    and the greenlet goes on waiting. It is armed also where there is no deadline: gevent raises ``LoopExit`` when
@@ -32,12 +32,12 @@ import greenlet
 from gevent.hub import Hub
 from gevent.monkey import get_original
 
-from .cpython import Selector
+from ..internals.cpython import Selector
 from .isolation import park
 
 __all__ = ["READ", "WRITE", "HubSelector"]
 
-HUB_TURN = 8
+POLLS_PER_HUB_TURN = 8
 FOREVER = 86_400.0  # seconds; asyncio's loops wait no longer either
 
 READ, WRITE = 1, 2  # libev's and libuv's masks, the same in both
@@ -70,9 +70,9 @@ class HubSelector(Selector):
         """The greenlet that runs the loop, if one does."""
         self.parked: greenlet.greenlet | None = None
         """The greenlet that waits in ``select()``."""
-        self.armed_for = 0.0
+        self.timer_deadline = 0.0
         """When the timer goes off, on the monotonic clock; 0.0 while it is not armed."""
-        self.seen: dict[int, int] | None = None
+        self.recorded: dict[int, int] | None = None
         """By descriptor, what was ready while the greenlet was busy elsewhere, if any; their watchers are stopped."""
         self.polls_in_a_row = 0
         """How often ``select(0)`` was called since the last time that the hub ran."""
@@ -80,10 +80,10 @@ class HubSelector(Selector):
         self._hub_loop = hub.loop
         self._thread_id = _get_ident()
         self._watchers: dict[int, Any] = {}
-        self._io_callback: Callable[[int, SelectorKey], Any] = self._remember
+        self._io_callback: Callable[[int, SelectorKey], Any] = self._record
         self._waking = False
-        self._doorbell: Any = hub.loop.async_(ref=False)
-        self._doorbell.start(self._on_wake)
+        self._async_watcher: Any = hub.loop.async_(ref=False)
+        self._async_watcher.start(self._on_wake)
         self._timer: Any = None
         self.time_left: Callable[[], float] | None = None
         """Gives the seconds until the loop that waits has a timer to run; without it the timer ends each wait."""
@@ -112,9 +112,9 @@ class HubSelector(Selector):
         watcher = self._watchers.pop(key.fd)
         watcher.stop()
         watcher.close()
-        if self.seen is not None:
-            self.seen.pop(key.fd, None)
-            self.seen = self.seen or None
+        if self.recorded is not None:
+            self.recorded.pop(key.fd, None)
+            self.recorded = self.recorded or None
         if self._poll is not None:
             self._poll.unregister(key.fd)
         return key
@@ -124,25 +124,25 @@ class HubSelector(Selector):
         return self.register(fileobj, events, data)
 
     def close(self) -> None:
-        for watcher in [*self._watchers.values(), self._timer, self._doorbell]:
+        for watcher in [*self._watchers.values(), self._timer, self._async_watcher]:
             if watcher is not None:
                 watcher.stop()
                 watcher.close()
         self._watchers.clear()
-        self.seen = None
-        self._timer = self._doorbell = self._poll = None
+        self.recorded = None
+        self._timer = self._async_watcher = self._poll = None
         super().close()
 
     # Whose it is
 
-    def attach(self) -> None:
+    def resume_on_io(self) -> None:
         """Let descriptors switch to `greenlet` from now on, when it leaves for the hub."""
         assert self.greenlet is not None
         self._set_io_callback(self.greenlet.switch)
 
-    def detach(self) -> None:
+    def record_io(self) -> None:
         """Only remember what is ready: the greenlet leaves for the hub for reasons of its own, or not for the hub."""
-        self._set_io_callback(self._remember)
+        self._set_io_callback(self._record)
 
     def _set_io_callback(self, callback: Callable[[int, SelectorKey], Any]) -> None:
         self._io_callback = callback
@@ -156,24 +156,24 @@ class HubSelector(Selector):
 
         None waits for ever; 0 or less polls. Returns ``[(key, events), ...]``, empty after a timeout or a wake.
         """
-        if self.seen:
-            return self._take_seen()
+        if self.recorded:
+            return self._take_recorded()
         if timeout is None or timeout > 0:
             seconds = FOREVER if timeout is None else timeout
             deadline = monotonic() + seconds
-            if not 0.0 < self.armed_for <= deadline:
+            if not 0.0 < self.timer_deadline <= deadline:
                 self._arm(deadline, seconds)
             return self._ready(self.park())
         self.polls_in_a_row += 1
-        if self.polls_in_a_row % HUB_TURN:
-            return self._ask_kernel()
-        return self._let_hub_run()
+        if self.polls_in_a_row % POLLS_PER_HUB_TURN:
+            return self._poll_now()
+        return self._yield_to_hub()
 
     def park(self) -> tuple[int, SelectorKey] | None:
         """Park the current greenlet until a descriptor is ready, the timer goes off or :meth:`wake` is called.
 
-        The hot path of ``select()``, for when nothing is in `seen`. Returns a mask of `READ` and `WRITE` and the key
-        of the ready descriptor, or None.
+        The hot path of ``select()``, for when nothing is in `recorded`. Returns a mask of `READ` and `WRITE` and the
+        key of the ready descriptor, or None.
         """
         self.polls_in_a_row = 0
         self.parked = greenlet.getcurrent()
@@ -201,11 +201,11 @@ class HubSelector(Selector):
     def wake_threadsafe(self) -> None:
         """Like :meth:`wake`, from any OS thread or signal handler."""
         # Not run_callback_threadsafe(), which counts references in C without the GIL: one lost, and the hub would end.
-        doorbell = self._doorbell
-        if doorbell is not None:
-            doorbell.send()
+        watcher = self._async_watcher
+        if watcher is not None:
+            watcher.send()
 
-    def _let_hub_run(self) -> list[tuple[SelectorKey, int]]:
+    def _yield_to_hub(self) -> list[tuple[SelectorKey, int]]:
         """One turn of the hub, with a poll of every greenlet's descriptors in it."""
         # A zero timer: libev runs a timer of low priority after the io watchers that became ready in the same turn.
         timer = self._hub_loop.timer(0, priority=-2)
@@ -216,11 +216,11 @@ class HubSelector(Selector):
             timer.stop()
             timer.close()
 
-    def _ask_kernel(self) -> list[tuple[SelectorKey, int]]:
+    def _poll_now(self) -> list[tuple[SelectorKey, int]]:
         if not self._watchers:
             return []
         if _poll_class is None:
-            return self._ask_kernel_by_select()
+            return self._poll_now_by_select()
         poll = self._poll
         if poll is None:
             poll = self._poll = _poll_class()
@@ -235,7 +235,7 @@ class HubSelector(Selector):
                 ready.append((key, events & key.events))
         return ready
 
-    def _ask_kernel_by_select(self) -> list[tuple[SelectorKey, int]]:
+    def _poll_now_by_select(self) -> list[tuple[SelectorKey, int]]:
         keys = list(self._fd_to_key.values())
         readers = [key.fd for key in keys if key.events & EVENT_READ]
         writers = [key.fd for key in keys if key.events & EVENT_WRITE]
@@ -243,7 +243,7 @@ class HubSelector(Selector):
             # Windows tells of a connect that failed by the third list (as in selectors.SelectSelector).
             readable, writable, failed = _select(readers, writers, writers, 0)
         except (OSError, ValueError):  # one of them was closed without notice
-            return self._let_hub_run()
+            return self._yield_to_hub()
         ready = []
         for key in keys:
             events = EVENT_READ if key.fd in readable else 0
@@ -258,16 +258,16 @@ class HubSelector(Selector):
             self._timer.stop()
             self._timer.close()
         self._timer = self._hub_loop.timer(max(seconds, self._hub_loop.approx_timer_resolution))
-        self.armed_for = deadline
+        self.timer_deadline = deadline
         self._timer.start(self._on_timer, update=True)
 
-    def _take_seen(self) -> list[tuple[SelectorKey, int]]:
+    def _take_recorded(self) -> list[tuple[SelectorKey, int]]:
         ready = []
-        for fd, mask in (self.seen or {}).items():
+        for fd, mask in (self.recorded or {}).items():
             key = self._fd_to_key[fd]
             self._watchers[fd].start(self._io_callback, key, pass_events=True)
             ready += self._ready((mask, key))
-        self.seen = None
+        self.recorded = None
         return ready
 
     def _ready(self, woken: tuple[int, SelectorKey] | None) -> list[tuple[SelectorKey, int]]:
@@ -281,14 +281,14 @@ class HubSelector(Selector):
 
     # Callbacks in the hub
 
-    def _remember(self, mask: int, key: SelectorKey) -> None:
-        if self.seen is None:
-            self.seen = {}
-        self.seen[key.fd] = self.seen.get(key.fd, 0) | mask
+    def _record(self, mask: int, key: SelectorKey) -> None:
+        if self.recorded is None:
+            self.recorded = {}
+        self.recorded[key.fd] = self.recorded.get(key.fd, 0) | mask
         self._watchers[key.fd].stop()
 
     def _on_timer(self) -> None:
-        self.armed_for = 0.0
+        self.timer_deadline = 0.0
         if self.parked is None:
             return
         seconds = 0.0 if self.time_left is None else min(self.time_left(), FOREVER)

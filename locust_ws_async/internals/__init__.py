@@ -1,1 +1,7 @@
-"""The insides of others that we stand on: one module for each dependency."""
+"""The insides of our dependencies that we touch: one module for each dependency.
+
+Every private name of a dependency, and every behaviour of it that nobody promises, is reached through the module here
+that is called like the dependency. ``tests/test_private_access.py`` forbids it anywhere else. Importing such a module
+checks what it stands on. Where there is a second way, the module falls back to it and says so. Where there is none, the
+import fails with a sentence that names the versions (:mod:`~locust_ws_async.internals.checks`).
+"""

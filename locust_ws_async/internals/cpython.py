@@ -1,34 +1,281 @@
-"""The private names of CPython's standard library that we stand on."""
+"""CPython's asyncio, ssl and selectors: their private names, with types, which typeshed mostly leaves out.
+
+Tried with CPython 3.11 to 3.15. What asyncio changed on the way, as far as it concerns us:
+
+- 3.12: ``current_task()`` is written in C, and tasks can be started eagerly: ``Task(..., eager_start=True)`` runs the
+  first step of the coroutine inside of the constructor, on top of the frames of whoever creates the task. Such a task
+  must never wait in place (``GreenletEventLoop.create_task``).
+- 3.13: the running loop is kept in the state of the thread. ``TaskGroup`` passes on a cancellation that comes from
+  outside while it cancels its own parent.
+- 3.14: the current task is kept there too. ``enter_task`` and ``leave_task`` insist that the given loop is the running
+  one, so a task has to be left before the running loop is cleared, and entered after it is set. ``create_task()`` of
+  the loop and of asyncio take ``eager_start=``. ``call_soon_threadsafe()`` returns a handle with a lock, so that other
+  threads can cancel it. ``asyncio.iscoroutinefunction`` is deprecated. The loop has one attribute more.
+- 3.15: transports keep a context for their callbacks, and ``_make_ssl_transport`` takes it; we pass on what we get.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import platform
-from asyncio import sslproto
-from typing import Any, cast
+import logging
+import selectors
+import sys
+from asyncio import base_events, events, selector_events, sslproto
+from asyncio.events import _get_running_loop as get_running_loop
+from asyncio.events import _set_running_loop as set_running_loop
+from functools import lru_cache
+from heapq import heappop
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-__all__ = ["tls_stream_ended"]
+from .checks import names_in, require, unsupported
 
-_TLSProtocol: Any = sslproto.SSLProtocol
-_TLSTransport: Any = getattr(sslproto, "_SSLProtocolTransport", None)
+__all__ = [
+    "SHARED_ATTRIBUTES",
+    "Handle",
+    "Selector",
+    "SelectorEventLoop",
+    "Task",
+    "ThreadSafeHandle",
+    "begin_asyncgen",
+    "current_task",
+    "enter_task",
+    "exception_of",
+    "get_running_loop",
+    "leave_task",
+    "must_cancel",
+    "refuse_free_threading",
+    "remove_cancelled_timers",
+    "set_running_loop",
+    "shrink_tls_buffer",
+    "silence_destroy_warning",
+    "tls_stream_ended",
+    "without_last_frame",
+]
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+SHARED_ATTRIBUTES = 29
+"""Up to this many attributes, the objects of a class share the keys of their attributes. With one more, each object has
+a table of its own, of 1.3 KiB (``SHARED_KEYS_MAX_SIZE`` in CPython's ``dictobject.c``)."""
+
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import AsyncGenerator
+    from concurrent.futures import Executor
+
+    class Handle(asyncio.Handle):
+        _loop: Any
+
+        def _run(self) -> None: ...
+
+    ThreadSafeHandle = Handle
+
+    class Task(asyncio.Task[Any]):
+        _loop: Any
+
+    class TimerHandle(asyncio.TimerHandle):
+        _scheduled: bool
+
+    class SelectorEventLoop(asyncio.SelectorEventLoop):
+        _asyncgen_finalizer_hook: Any
+        _closed: bool
+        _debug: bool
+        _default_executor: Executor | None
+        _executor_shutdown_called: bool
+        _ready: deque[Handle]
+        _scheduled: list[TimerHandle]
+        _signal_handlers: dict[int, asyncio.Handle]
+        _stopping: bool
+        _task_factory: Any
+        _timer_cancelled_count: int
+
+        def _check_callback(self, callback: object, method: str) -> None: ...
+        def _check_closed(self) -> None: ...
+        def _check_running(self) -> None: ...
+        def _check_signal(self, sig: int) -> None: ...
+        def _handle_signal(self, sig: int) -> None: ...
+        def _make_ssl_transport(self, *args: Any, **kwargs: Any) -> Any: ...
+        def _run_once(self) -> None: ...
+
+    class Selector(selectors.BaseSelector):
+        _fd_to_key: dict[int, selectors.SelectorKey]
+
+        def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey: ...
+        def unregister(self, fileobj: Any) -> selectors.SelectorKey: ...
+        def get_map(self) -> Any: ...
+
+    def current_task(loop: asyncio.AbstractEventLoop, /) -> asyncio.Task[Any] | None: ...
+
+    def enter_task(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
+        """Make *task* the current one of *loop*, which has none and is the running loop."""
+
+    def leave_task(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
+        """Leave *loop*, the running loop, without a current task; *task* is the current one."""
+
+    def must_cancel(task: asyncio.Task[Any], /) -> bool:
+        """Return whether a cancellation of *task* waits for the next step of the task."""
+
+    def exception_of(task: asyncio.Task[Any], /) -> BaseException | None:
+        """Return the exception of a *task* that is done, without marking it as retrieved as ``exception()`` does."""
+
+else:
+    require("asyncio.tasks", vars(asyncio.tasks), ["_enter_task", "_leave_task"])
+    require("selectors", vars(selectors), ["_BaseSelectorImpl"])
+
+    Handle = asyncio.Handle
+    SelectorEventLoop = asyncio.SelectorEventLoop
+    Task = asyncio.Task
+    Selector = selectors._BaseSelectorImpl
+    ThreadSafeHandle = getattr(events, "_ThreadSafeHandle", Handle)
+
+    enter_task = asyncio.tasks._enter_task
+    leave_task = asyncio.tasks._leave_task
+    # In C since 3.12.
+    current_task = asyncio.current_task if sys.version_info >= (3, 12) else asyncio.tasks._current_tasks.get
+    must_cancel = attrgetter("_must_cancel")
+    exception_of = attrgetter("_exception")
 
 
 def _check() -> None:
-    if _TLSTransport is None:
-        missing = "_SSLProtocolTransport"
-    elif "_ssl_protocol" not in _TLSTransport.__init__.__code__.co_names:
-        missing = "_SSLProtocolTransport._ssl_protocol"
-    elif "_eof_received" not in _TLSProtocol.__init__.__code__.co_names:
-        missing = "SSLProtocol._eof_received"
-    else:
-        return
-    raise ImportError(
-        f"asyncio.sslproto of Python {platform.python_version()} has no {missing}, which locust_ws_async needs to see "
-        "that a server has ended a wss connection: use Python 3.11 to 3.15, or a newer locust_ws_async"
+    """Raise ``ImportError`` where a name is gone that the bridge cannot do without."""
+    loop = base_events.BaseEventLoop
+    attributes = (
+        names_in(loop.__init__) | names_in(loop.set_debug) | names_in(selector_events.BaseSelectorEventLoop.__init__)
     )
+    require(
+        "an asyncio event loop",
+        attributes,
+        [
+            "_closed",
+            "_debug",
+            "_default_executor",
+            "_executor_shutdown_called",
+            "_make_self_pipe",
+            "_ready",
+            "_scheduled",
+            "_selector",
+            "_stopping",
+            "_task_factory",
+            "_timer_cancelled_count",
+        ],
+    )
+    methods = [
+        "_asyncgen_finalizer_hook",
+        "_asyncgen_firstiter_hook",
+        "_check_callback",
+        "_check_closed",
+        "_check_running",
+        "_check_thread",
+        "_close_self_pipe",
+        "_make_ssl_transport",
+        "_make_self_pipe",
+        "_run_once",
+        "_write_to_self",
+    ]
+    if sys.platform != "win32":
+        methods += ["_check_signal", "_handle_signal"]
+    require("an asyncio event loop", dir(SelectorEventLoop), methods)
+    # What of it is called, and not only there: the override of _run_once(), and who calls it.
+    require("asyncio's run_forever()", names_in(loop.run_forever), ["_run_once"])
+    require("a task", dir(asyncio.Task), ["_exception", "_log_destroy_pending", "_loop", "_must_cancel"])
+    require("a callback's handle", dir(asyncio.Handle), ["_loop", "_run", "_source_traceback"])
+    require("a timer's handle", dir(asyncio.TimerHandle), ["_scheduled"])
+    require("asyncio.sslproto", vars(sslproto), ["_SSLProtocolTransport"])
+    require("a TLS transport", names_in(sslproto._SSLProtocolTransport.__init__), ["_ssl_protocol"])
+    require("asyncio's TLS", names_in(sslproto.SSLProtocol.__init__), ["_eof_received"])
+    require("a selector", names_in(selectors._BaseSelectorImpl.__init__), ["_fd_to_key"])
 
 
 _check()
+
+
+def refuse_free_threading() -> None:
+    """Raise ``ImportError`` on a build of CPython without the global interpreter lock, whether it is switched on or
+    not.
+
+    Such a build runs a step of a task inside of a critical section of that task, which belongs to the thread. A
+    greenlet that leaves for the hub in the middle of a step would take the section along.
+    """
+    if "free-threading" in sys.version:  # as sys.version says since 3.13; where the lock is on again it still does
+        raise unsupported("gevent's greenlets and free-threaded builds of Python do not go together", "gevent")
+
+
+def silence_destroy_warning(task: asyncio.Task[Any]) -> None:
+    """Let *task* be destroyed while it is pending, without a report."""
+    cast(Any, task)._log_destroy_pending = False
+
+
+def remove_cancelled_timers(loop: SelectorEventLoop) -> None:
+    """Drop the cancelled timers in front of the first live one, as asyncio does in each pass over the loop."""
+    scheduled = loop._scheduled
+    while scheduled and scheduled[0].cancelled():
+        heappop(scheduled)._scheduled = False
+        loop._timer_cancelled_count -= 1
+
+
+def begin_asyncgen(loop: Any, generator: AsyncGenerator[Any, Any]) -> None:
+    """Tell *loop* of an asynchronous *generator* that is about to be iterated for the first time in it."""
+    loop._asyncgen_firstiter_hook(generator)
+
+
+def without_last_frame(created: T) -> T:
+    """Return *created*, a handle or a task; in debug mode, without our frame at the end of the stack that it keeps."""
+    stack: Any = getattr(created, "_source_traceback", None)
+    if stack:
+        del stack[-1]
+    return created
+
+
+# The receive buffer of a TLS connection. asyncio takes 256 KiB, which thousands of users would pay for.
+
+_TLS_RECORD = 16 * 1024  # bytes; a record carries no more (RFC 8446 section 5.1)
+
+
+def _set_buffer(protocol: Any) -> None:
+    protocol.max_size = _TLS_RECORD
+    protocol._ssl_buffer = bytearray(_TLS_RECORD)
+    protocol._ssl_buffer_view = memoryview(protocol._ssl_buffer)
+
+
+def _buffer_size(protocol: Any) -> int:
+    return len(protocol.get_buffer(-1))
+
+
+def _tls_buffer_shrinks() -> bool:
+    """Return whether a protocol that is given our buffer reads into it, and we know its transport's way to it."""
+    protocol: Any = object.__new__(sslproto.SSLProtocol)
+    try:
+        _set_buffer(protocol)
+        ours = _buffer_size(protocol) == _TLS_RECORD
+    except (AttributeError, TypeError):
+        return False
+    made = names_in(sslproto.SSLProtocol.__init__)
+    transport = getattr(sslproto, "_SSLProtocolTransport", object)
+    return ours and {"_ssl_buffer", "_ssl_buffer_view"} <= made and "_ssl_protocol" in names_in(transport.__init__)
+
+
+_TLSTransport: Any = sslproto._SSLProtocolTransport
+
+TLS_BUFFER_SHRINKS = _tls_buffer_shrinks()
+
+
+@lru_cache(maxsize=1)
+def _tell_of_large_buffers() -> None:
+    logger.warning(
+        "each wss connection costs 240 KiB more than it should: %s",
+        unsupported("asyncio keeps the receive buffer of TLS elsewhere"),
+    )
+
+
+def shrink_tls_buffer(transport: Any) -> None:
+    """Give a new TLS *transport* a receive buffer of one TLS record; warn once where that is impossible."""
+    if TLS_BUFFER_SHRINKS:
+        _set_buffer(transport._ssl_protocol)
+    else:
+        _tell_of_large_buffers()
 
 
 def tls_stream_ended(transport: asyncio.BaseTransport) -> bool:

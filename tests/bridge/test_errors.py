@@ -146,7 +146,7 @@ def test_an_exception_after_the_close_is_logged(caplog: pytest.LogCaptureFixture
     class StopUser(Exception):
         pass
 
-    with hosting(carried=(StopUser,)) as host:
+    with hosting(propagated=(StopUser,)) as host:
         host.run(nothing())
         loop = host.loop
         assert loop is not None

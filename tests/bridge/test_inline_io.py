@@ -368,6 +368,57 @@ def test_not_for_tasks_of_another_factory(host: LoopHost, pair: Any) -> None:
     host.run(main())
 
 
+def eagerly(loop: Any, coro: Any, how: str) -> Any:
+    """A task that is started eagerly, in one of the ways that this Python has."""
+    if how == "loop.create_task":
+        return loop.create_task(coro, eager_start=True)
+    if how == "asyncio.create_task":
+        start: Any = asyncio.create_task
+        return start(coro, eager_start=True)
+    loop.set_task_factory(getattr(asyncio, how))
+    try:
+        return loop.create_task(coro)
+    finally:
+        loop.set_task_factory(None)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(how, marks=pytest.mark.skipif(sys.version_info < since, reason=f"new in Python {since}"))
+        for how, since in [
+            ("loop.create_task", (3, 12)),
+            ("eager_task_factory", (3, 12)),
+            ("asyncio.create_task", (3, 14)),
+        ]
+    ],
+)
+def test_not_for_a_task_that_is_started_eagerly(how: str, host: LoopHost, pair: Any) -> None:
+    """Its first step has the frames of its parent beneath, who has yet to send what is answered."""
+    here, there = pair
+
+    async def main() -> None:
+        mailbox = Mailbox(here)
+        await arm()
+        there.send(b"first")
+        assert await mailbox.get() == b"first"
+        assert mailbox.waited == {True: 1, False: 0}
+        getting = eagerly(mailbox.loop, mailbox.get(), how)
+        assert not getting.done()
+        there.send(b"answer")
+        assert await getting == b"answer"
+        # And with another one beneath: a task of the usual kind, created in the first step of an eager one.
+        nested = eagerly(mailbox.loop, nest(mailbox), how)
+        there.send(b"nested")
+        assert await nested == b"nested"
+        mailbox.close()
+
+    async def nest(mailbox: Mailbox) -> bytes:
+        return await asyncio.create_task(mailbox.get())
+
+    host.run(asyncio.wait_for(main(), 20))
+
+
 def test_tasks_may_be_cancelled_after_their_loop_is_closed() -> None:
     async def main() -> asyncio.Task[None]:
         task = asyncio.create_task(asyncio.sleep(0))

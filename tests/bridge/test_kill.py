@@ -1,4 +1,4 @@
-"""Kills, timeouts and carried exceptions: wherever they arrive, the run ends, cleaned up and in bounded time."""
+"""Kills, timeouts and propagated exceptions: wherever they arrive, the run ends, cleaned up and in bounded time."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Victim:
         gevent.sleep(0)
 
     def run(self) -> None:
-        with hosting(cancel_timeout=self.cancel_timeout, carried=(StopUser,)) as self.host:
+        with hosting(cancel_timeout=self.cancel_timeout, propagated=(StopUser,)) as self.host:
             try:
                 self.host.run(self.main())
             except BaseException as exc:
@@ -586,7 +586,7 @@ def test_control_flow_leaves_the_run_from_wherever_it_is_raised(source: Callable
             await asyncio.sleep(0)
             ended.append(True)
 
-    with hosting(carried=(StopUser,)) as host:
+    with hosting(propagated=(StopUser,)) as host:
         for turn in range(3):
             with pytest.raises(StopUser):
                 host.run(main())
@@ -601,7 +601,7 @@ def test_control_flow_that_comes_together_with_the_end_of_the_run_is_raised_once
         asyncio.create_task(from_the_coroutine())  # noqa: RUF006 # it ends in the same turn
         await asyncio.sleep(0)
 
-    with hosting(carried=(StopUser,)) as host:
+    with hosting(propagated=(StopUser,)) as host:
         for _ in range(3):
             with pytest.raises(StopUser):
                 host.run(main())
@@ -615,7 +615,7 @@ def test_control_flow_that_comes_behind_the_end_of_the_run_is_raised_once() -> N
         assert this is not None
         this.add_done_callback(raise_stop_user)
 
-    with hosting(carried=(StopUser,)) as host:
+    with hosting(propagated=(StopUser,)) as host:
         for _ in range(3):
             with pytest.raises(StopUser) as raised:
                 host.run(main())
@@ -633,7 +633,7 @@ def test_control_flow_of_a_background_task_reaches_who_waits(waits: str) -> None
         host.background = asyncio.create_task(background())
 
     host: Any
-    with hosting(carried=(StopUser,)) as host:
+    with hosting(propagated=(StopUser,)) as host:
         host.run(start())
         with pytest.raises(StopUser):
             if waits == "sleep":
@@ -645,10 +645,10 @@ def test_control_flow_of_a_background_task_reaches_who_waits(waits: str) -> None
 
 
 def test_control_flow_reaches_the_run_that_comes_next() -> None:
-    with hosting(carried=(StopUser,)) as host:
-        host.carry(StopUser())  # there is no loop yet
+    with hosting(propagated=(StopUser,)) as host:
+        host.propagate(StopUser())  # there is no loop yet
         host.run(asyncio.sleep(0))
-        host.carry(StopUser())
+        host.propagate(StopUser())
         with pytest.raises(StopUser):
             host.run(asyncio.sleep(FOREVER))
         assert host.run(asyncio.sleep(0, "next")) == "next"
@@ -660,16 +660,16 @@ def test_no_control_flow_once_the_end_has_begun(ran_before: bool) -> None:
         asyncio.get_running_loop().call_soon(raise_stop_user)
         background = asyncio.create_task(raises())
         await asyncio.wait([background])
-        host.carry(StopUser())
+        host.propagate(StopUser())
         return await asyncio.sleep(0.001, "to its end")
 
     async def raises() -> None:
         raise StopUser
 
-    with hosting(carried=(StopUser,)) as host:
+    with hosting(propagated=(StopUser,)) as host:
         if ran_before:
             host.run(asyncio.sleep(0))
-        host.carry_no_more()
+        host.stop_propagating()
         host.cancel_tasks()
         assert host.run(on_stop()) == "to its end"
 
@@ -678,7 +678,7 @@ def test_other_exceptions_of_background_tasks_are_reported_as_asyncio_does(
     host: LoopHost, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def background() -> None:
-        raise StopUser  # not carried by this host
+        raise StopUser  # not propagated by this host
 
     async def main() -> str:
         asyncio.create_task(background())  # noqa: RUF006 # nobody looks at it: that is the point
@@ -727,7 +727,7 @@ def test_a_kill_outranks_control_flow() -> None:
         await asyncio.sleep(FOREVER)
 
     def user() -> None:
-        with hosting(carried=(StopUser,)) as host:
+        with hosting(propagated=(StopUser,)) as host:
             host.run(main())
 
     with pytest.raises(GreenletExit):
@@ -802,7 +802,7 @@ def test_a_kill_after_a_function_that_returns_a_coroutine_leaves_it_closed() -> 
     assert greenlet.dead
 
 
-def test_what_the_loop_carries_outranks_an_error_of_the_function_but_not_its_kill() -> None:
+def test_what_the_loop_propagates_outranks_an_error_of_the_function_but_not_its_kill() -> None:
     async def background() -> None:
         raise StopUser
 
@@ -816,7 +816,7 @@ def test_what_the_loop_carries_outranks_an_error_of_the_function_but_not_its_kil
             kept[-1].add_done_callback(lambda task: None)
 
         kept: list[Any] = []
-        with hosting(carried=(StopUser,)) as host:
+        with hosting(propagated=(StopUser,)) as host:
             host.run(asyncio.sleep(0))
             host.loop.call_later(0.001, raise_stop_user)
             host.call(function, exception)

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from locust_ws_async.bridge import GreenletEventLoop
+from locust_ws_async.internals.cpython import SHARED_ATTRIBUTES
 
 from .helpers import hosting, result, spawn, until, watchers
 
@@ -206,12 +207,26 @@ def test_a_connection_costs_one_descriptor_and_a_loop_none(server: tuple[str, in
     until(lambda: process.num_fds() == before)
 
 
-def test_the_attributes_of_a_loop_share_their_keys() -> None:
+def test_the_attributes_of_a_loop_share_their_keys(server: tuple[str, int]) -> None:
     """Else each loop would have a table of its own, of 1.3 KiB."""
 
-    def size() -> int:
+    def attributes() -> list[str]:
         with hosting() as host:
-            host.run(asyncio.sleep(0))
-            return sys.getsizeof(vars(host.loop))
+            host.run(visit(server, 2))
+            host.call(gevent.sleep, 0)
+            return list(vars(host.loop))
 
-    assert result(spawn(size)) < 1000
+    used = result(spawn(attributes))
+    assert len(used) <= SHARED_ATTRIBUTES, used
+
+
+def test_how_many_attributes_share_their_keys() -> None:
+    def size(attributes: int) -> int:
+        kind = type("Kind", (), {})
+        for _ in range(50):
+            each = kind()
+            for number in range(attributes):
+                setattr(each, f"attribute_{number}", None)
+        return sys.getsizeof(vars(each))
+
+    assert size(SHARED_ATTRIBUTES) < 500 < 1000 < size(SHARED_ATTRIBUTES + 1)

@@ -21,7 +21,7 @@ from gevent.monkey import get_original
 from greenlet import getcurrent, settrace
 
 from locust_ws_async.bridge import GreenletEventLoop, LoopHost
-from locust_ws_async.bridge.selector import HUB_TURN
+from locust_ws_async.bridge.selector import POLLS_PER_HUB_TURN
 
 from .helpers import hosting, native_thread, result, spawn, together, until, watchers
 
@@ -69,7 +69,7 @@ def test_a_turn_of_the_loop_polls(host: LoopHost, pair: Any) -> None:
         loop = asyncio.get_running_loop()
         received: list[bytes] = []
         loop.add_reader(here, lambda: received.append(here.recv(10)))
-        for turn in range(3 * HUB_TURN):  # in whichever turn it arrives
+        for turn in range(3 * POLLS_PER_HUB_TURN):  # in whichever turn it arrives
             there.send(b"x")
             for _ in range(2):  # one to poll, one to call
                 await asyncio.sleep(0)
@@ -140,7 +140,7 @@ def test_a_change_of_mind_while_readiness_is_remembered(change: str, host: LoopH
         gevent.sleep(0.01)
         if change == "remove":
             loop.remove_reader(here)
-            for _ in range(2 * HUB_TURN):
+            for _ in range(2 * POLLS_PER_HUB_TURN):
                 await asyncio.sleep(0)
             assert called == []
         elif change == "replace":

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from websockets.frames import OK_CLOSE_CODES, Close
 
 from ...exceptions import ConnectError, ConnectionClosed, ConnectionClosedError, ConnectionClosedOK, WebSocketError
-from ...hosting import cancels_current_task, is_kill
+from ...hosting import cancels_current_task, inline_wait_of, is_kill
 from ..messages.queue import ReceiveQueue
 from ..messages.router import MessageRouter
 from ..observing.events import CONNECT, RECV, REQUEST, SEND, SESSION, Report
@@ -39,16 +39,6 @@ WAITING_INLINE: Any = object()
 
 _restoring: ContextVar[ConnectionLifecycle | None] = ContextVar("restoring", default=None)
 """In ``on_connected``, and in the tasks that it makes: the connection that it restores."""
-
-
-def no_inline_wait() -> bool:
-    """
-    For ``wait_for_io_inline`` of a loop that has none.
-
-    A loop may have a method ``wait_for_io_inline``, as the bridge's has: it waits inside of the task until a
-    transport has read something, which spares a future and a step of the task. False: await a future.
-    """
-    return False
 
 
 def _in_callback() -> bool:
@@ -169,7 +159,7 @@ class ConnectionLifecycle:
         self.queue = ReceiveQueue(self, options.max_queue, options.overflow)
         self._waiter: asyncio.Future[None] | None = None  # of the task in recv
         self.wait_for_io_inline: Callable[[], bool] = inline_wait_not_enabled
-        """See :func:`no_inline_wait`."""
+        """See :func:`~locust_ws_async.hosting.inline_wait_of`."""
         self._sends_since_yield = 0  # without a wait in recv
         self.queue_wait = 0.0
         """Seconds that the last message had waited in the queue when it was taken: the time that a task was late."""
@@ -186,7 +176,7 @@ class ConnectionLifecycle:
 
         It keeps 1 KiB more of the greenlet's stack while it waits, which a connection that only idles need not cost.
         """
-        self.wait_for_io_inline = getattr(self._loop, "wait_for_io_inline", no_inline_wait)
+        self.wait_for_io_inline = inline_wait_of(self._loop)
 
     # Opening, once or again and again
 
