@@ -33,6 +33,7 @@ from .client import (
     WebSocketClient,
     WebSocketConnection,
 )
+from .client.session.backoff import Retry
 from .exceptions import ConnectError
 from .http_session import http_session
 from .request_events import reporter
@@ -300,21 +301,22 @@ class AsyncWebSocketUser(AsyncUser):
 
     def _start(self) -> Any:
         self.ws.http_session = http_session(self.client)  # not before: the bases may stand in either order
-        attempts = 0
+        retry = None if self.connect_backoff is None else Retry(self.connect_backoff)
         while True:
-            attempts += 1
             try:
                 result = super()._start()
             except (ConnectError, ExceptionGroup) as exc:
-                backoff = self.connect_backoff
-                if backoff is None or backoff.exhausted(attempts) or not contains_only(exc, ConnectError):
+                if retry is None or not contains_only(exc, ConnectError):
+                    raise
+                retry.failed()
+                if retry.exhausted:
                     raise
                 # As Locust reports an exception in a task (locust/user/task.py:388).
                 self.environment.events.user_error.fire(user_instance=self, exception=exc, tb=exc.__traceback__)
                 if self._state == LOCUST_STATE_STOPPING:
                     raise GreenletExit() from exc  # as if killed now; Locust would log StopUser as an error here
                 self._state = LOCUST_STATE_WAITING  # a stop waits for no attempt (locust/user/users.py:214)
-                # The next one makes them again.
+                # The next call makes tasks and connections again. The delay is the client's, before its next connect.
                 self._loop_host.cancel_tasks()
                 self._close_connections()
             else:

@@ -16,12 +16,15 @@ from .connection import WebSocketConnection
 from .lazy_coroutine import LazyCoroutine
 from .observing.events import ALL_ROWS, Report
 from .observing.names import row_name
+from .opening.connect import open_wire
 from .opening.cookies import HTTPSession
 from .opening.network import SocketFactory
+from .opening.timing import ConnectPhases
 from .opening.url import join_url
 from .options import ConnectOptions
-from .session.backoff import Backoff
+from .session.backoff import Backoff, Retry
 from .wire import load_engine
+from .wire.interface import Sink
 
 __all__ = ["ConnectContext", "WebSocketClient"]
 
@@ -79,9 +82,8 @@ class WebSocketClient:
         self.http_session = http_session
         self.connections: set[WebSocketConnection] = set()
         """The connections that are open."""
-        self._backoff = connect_backoff
-        self._failures = 0
-        self._not_before = 0.0
+        self._retry = None if connect_backoff is None else Retry(connect_backoff)
+        self._not_before = 0.0  # by monotonic; the next connect begins no sooner
 
     def connect(
         self, path_or_url: str, *, name: str | Callable[[str], str] | None = None, **options: Any
@@ -127,12 +129,21 @@ class WebSocketClient:
             await connection.open()
         except ConnectError:
             # Connects that fail together, of one task group, count once.
-            if self._backoff is not None and (now := monotonic()) >= self._not_before:
-                self._failures += 1
-                self._not_before = now + self._backoff.delay(self._failures)
+            if self._retry is not None and (now := monotonic()) >= self._not_before:
+                self._retry.failed()
+                self._not_before = now + self._retry.next_delay()
             raise
-        self._failures, self._not_before = 0, 0.0
+        if self._retry is not None:
+            self._retry.succeeded()
+        self._not_before = 0.0
         return connection
+
+    def open_wire(
+        self, url: str, options: ConnectOptions, sink: Sink, phases: ConnectPhases
+    ) -> Coroutine[Any, Any, None]:
+        """Called by a connection for each attempt; see :func:`~.opening.connect.open_wire`."""
+        # A coroutine of its own around it would be stack, thus memory, of every user that connects.
+        return open_wire(self.engine, url, options, sink, phases, new_socket=self.new_socket, session=self.http_session)
 
     async def aclose(self, timeout: float | None = None) -> None:
         """

@@ -134,5 +134,5 @@ class AutoReplies:
             error = exc
         if error is not None or rule.name is not None:
             connection.report_in_background(
-                KEEPALIVE, rule.name or connection.name, began, perf_counter() - began, size, error, None
+                KEEPALIVE, rule.name or connection.name, (perf_counter() - began) * 1000.0, size, error, began, None
             )

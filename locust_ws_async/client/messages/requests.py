@@ -303,7 +303,7 @@ class MessageWait(LazyCoroutine[Any]):
     async def _perform(self) -> None:
         """Send, if it is a request, and wait. Failures are reported here."""
         connection = self._connection
-        closed_before = connection.closed_by_user
+        was_possible = not connection.closed_by_user
         self._started = perf_counter()
         try:
             if self._take_from_queue():
@@ -319,8 +319,7 @@ class MessageWait(LazyCoroutine[Any]):
                 self._report(exc)
                 raise
         except ConnectionClosed as exc:
-            # A wait that this side ended is as if it had been cancelled.
-            if closed_before or not connection.closed_by_user:
+            if not connection.ended_by_us(was_possible=was_possible):
                 self._report(exc)
             raise
 
@@ -386,19 +385,18 @@ class MessageWait(LazyCoroutine[Any]):
 
     def _report(self, error: BaseException | None) -> None:
         received = self._outcome
-        request_type = RECV if self._payload is None else REQUEST
-        duration: float | None
+        response_time: float | None
         if received is not None:
-            duration = max(0.0, received.arrived - self._started)
+            response_time = max(0.0, received.arrived - self._started) * 1000.0
         else:
             # An optional expectation that was not met counts, and has no time: the wait was ours, not the server's.
-            duration = None if error is None else perf_counter() - self._started
+            response_time = None if error is None else (perf_counter() - self._started) * 1000.0
         self._connection.report(
-            request_type,
+            RECV if self._payload is None else REQUEST,
             self._name,
-            self._started,
-            duration,
+            response_time,
             0 if received is None else received.size,
             error,
+            self._started,
             None if received is None else received.message,
         )

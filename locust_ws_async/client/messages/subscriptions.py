@@ -118,7 +118,7 @@ class Subscriptions:
         return False
 
     def _handle(self, subscription: Subscription, message: str | bytes, size: int, arrived: float) -> None:
-        if self._connection.interrupted:
+        if self._connection.killed:
             return
         if subscription.measure is not None:
             self._measure(subscription, subscription.measure, message, size, arrived)
@@ -135,16 +135,16 @@ class Subscriptions:
         size: int,
         arrived: float,
     ) -> None:
-        duration: float | None = None
+        milliseconds: float | None = None
         error: BaseException | None = None
         try:
-            duration = age(message, arrived)
+            milliseconds = age(message, arrived) * 1000.0
         except BaseException as exc:
             if is_kill(exc):
                 self._connection.escalate(exc)
                 return
             error = exc
-        self._connection.report_in_background(PUSH, subscription.name, arrived, duration, size, error, message)
+        self._connection.report_in_background(PUSH, subscription.name, milliseconds, size, error, arrived, message)
 
     def _drain(self) -> None:
         while self._queued:
@@ -187,4 +187,4 @@ class Subscriptions:
             self._connection.client.escalate(error)
             error = None
         # No time: how long the tester's own code takes is no property of the server.
-        self._connection.report_in_background(PUSH, subscription.name, arrived, None, size, error, message)
+        self._connection.report_in_background(PUSH, subscription.name, None, size, error, arrived, message)
