@@ -32,6 +32,7 @@ from .client import (
     WebSocketClient,
     WebSocketConnection,
 )
+from .client.session.backoff import Retry
 from .exceptions import ConnectError
 from .http_session import http_session
 from .internals.locust import adopt_root_task_set, is_stopping, is_waiting, set_running, set_waiting
@@ -234,14 +235,15 @@ class AsyncWebSocketUser(AsyncUser):
 
     def _start(self) -> Any:
         self.ws.http_session = http_session(self.client)  # not before: the bases may stand in either order
-        attempts = 0
+        retry = None if self.connect_backoff is None else Retry(self.connect_backoff)
         while True:
-            attempts += 1
             try:
                 result = super()._start()
             except (ConnectError, ExceptionGroup) as exc:
-                backoff = self.connect_backoff
-                if backoff is None or backoff.exhausted(attempts) or not contains_only(exc, ConnectError):
+                if retry is None or not contains_only(exc, ConnectError):
+                    raise
+                retry.failed()
+                if retry.exhausted:
                     raise
                 # As Locust's TaskSet.run() reports an exception in a task.
                 self.environment.events.user_error.fire(user_instance=self, exception=exc, tb=exc.__traceback__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from time import monotonic
 from types import TracebackType
 from typing import Any
@@ -22,7 +22,7 @@ from .opening.cookies import HTTPSession
 from .opening.network import SocketFactory
 from .opening.url import join_url
 from .options import ConnectOptions
-from .session.backoff import Backoff
+from .session.backoff import Backoff, Retry
 from .wire import load_engine
 from .wire.interface import Sink
 
@@ -82,9 +82,8 @@ class WebSocketClient:
         self.http_session = http_session
         self.connections: set[WebSocketConnection] = set()
         """The connections that are open."""
-        self._backoff = connect_backoff
-        self._failures = 0
-        self._not_before = 0.0
+        self._retry = None if connect_backoff is None else Retry(connect_backoff)
+        self._not_before = 0.0  # by monotonic; the next connect begins no sooner
 
     def connect(
         self, path_or_url: str, *, name: str | Callable[[str], str] | None = None, **options: Any
@@ -130,15 +129,20 @@ class WebSocketClient:
             await connection.open()
         except ConnectError:
             # Connects that fail together, of one task group, count once.
-            if self._backoff is not None and (now := monotonic()) >= self._not_before:
-                self._failures += 1
-                self._not_before = now + self._backoff.delay(self._failures)
+            if self._retry is not None and (now := monotonic()) >= self._not_before:
+                self._retry.failed()
+                self._not_before = now + self._retry.next_delay()
             raise
-        self._failures, self._not_before = 0, 0.0
+        if self._retry is not None:
+            self._retry.succeeded()
+        self._not_before = 0.0
         return connection
 
-    def connect_to_url(self, url: str, options: ConnectOptions, sink: Sink, phases: ConnectPhases) -> Awaitable[None]:
+    def connect_to_url(
+        self, url: str, options: ConnectOptions, sink: Sink, phases: ConnectPhases
+    ) -> Coroutine[Any, Any, None]:
         """Open a WebSocket for a connection of this client: see :func:`.opening.connect.connect_to_url`."""
+        # A coroutine of its own around it would be stack, thus memory, of every user that connects.
         return connect_to_url(
             self.engine, url, options, sink, phases, new_socket=self.new_socket, session=self.http_session
         )

@@ -13,9 +13,10 @@ from typing import Any, Self
 from websockets.exceptions import ConcurrencyError
 from websockets.frames import Close
 from websockets.http11 import Request, Response
-from websockets.protocol import State
+from websockets.protocol import State as RFCState
 
 from ..exceptions import ConnectionClosed, ConnectionClosedOK, PingTimeout
+from ..hosting import no_inline_wait
 from .messages.auto_replies import AutoReplies, KeepaliveRule
 from .messages.matching import Correlation, Match, any_message
 from .messages.message import Received, encode
@@ -25,17 +26,19 @@ from .messages.subscriptions import Handler, SentAt, Subscription, Subscriptions
 from .observing.events import PING, RECV, SEND
 from .observing.recorder import recorder_for
 from .options import ConnectOptions
-from .session.lifecycle import WAITING_INLINE, ConnectionLifecycle, ConnectionOwner, inline_wait_not_enabled
-from .session.state import STATES, Phase
+from .session.lifecycle import ConnectionLifecycle
+from .session.reports import ConnectionOwner
+from .session.state import RFC_STATES, State
+from .session.waiting import WAITING_INLINE
 from .wire.frames import TEXT
-from .wire.interface import CloseInfo
+from .wire.interface import Sink
 
 __all__ = ["DEFAULT", "Latency", "WebSocketConnection"]
 
 DEFAULT: Any = object()
 """Stands for "as the options say" where None has a meaning of its own."""
 
-_OPEN, _CLOSED = Phase.OPEN, Phase.CLOSED
+_OPEN, _CLOSED = State.OPEN, State.CLOSED
 
 # While the server reads fast, or not at all because the connection is lost, a send does not have to wait. A task that
 # only sends would then keep the loop from everything else, the news of that loss included.
@@ -43,7 +46,12 @@ _SENDS_PER_YIELD = 32
 
 
 class Latency(float):
-    """Seconds from ping to pong. Awaiting it again gives the same, as code written for ``websockets`` does."""
+    """
+    A compatibility shim: seconds from ping to pong, which may be awaited.
+
+    ``ping`` of ``websockets`` returns a future of the pong, so code that is written for it awaits twice:
+    ``await (await connection.ping())``. Here the first ``await`` waits for the pong; the second gives the same number.
+    """
 
     def __await__(self) -> Generator[None, None, float]:
         return self
@@ -63,16 +71,24 @@ class WebSocketConnection(ConnectionLifecycle):
     if it is cancelled, or if this side ends it by closing the connection.
     """
 
-    __slots__ = ()
+    __slots__ = ("_id", "_sends_since_yield", "queue_wait")
 
     def __init__(self, client: ConnectionOwner, url: str, name: str, options: ConnectOptions) -> None:
+        """Made by :meth:`WebSocketClient.connect`."""
         super().__init__(client, url, name, options)
+        self._id: uuid.UUID | None = None
+        self._sends_since_yield = 0  # how many sends there were since the last wait in recv
+        self.queue_wait = 0.0
+        """Seconds that the last message had waited in the queue when it was taken: the time that a task was late."""
         self._recorder = recorder_for(self, options.record_last, options.record_to)
         if options.keepalive_rules:
             self._add_router(options.keepalive_rules)
 
     def __repr__(self) -> str:
-        return f"<WebSocketConnection {self.name} {self._phase.name}>"
+        return f"<WebSocketConnection {self.name} {self._life.state.name}>"
+
+    def _sink(self) -> Sink:
+        return self if self._recorder is None else self._recorder.recording_sink(self)
 
     # What is known about the connection
 
@@ -84,9 +100,9 @@ class WebSocketConnection(ConnectionLifecycle):
         return self._id
 
     @property
-    def state(self) -> State:
-        """The state of RFC 6455: CONNECTING, OPEN, CLOSING, CLOSED."""
-        return STATES[self._phase]
+    def state(self) -> RFCState:
+        """The state of RFC 6455: CONNECTING, OPEN, CLOSING, CLOSED. A lost connection that reconnects is CONNECTING."""
+        return RFC_STATES[self._life.state]
 
     @property
     def handshake_request(self) -> Request:
@@ -116,33 +132,23 @@ class WebSocketConnection(ConnectionLifecycle):
     @property
     def close_code(self) -> int | None:
         """The server's close code; 1005 for a close frame without one, 1006 for none; None until closed, or lost."""
-        ending = self._last_ending
-        if ending is None:
+        info = self._life.last_close_info
+        if info is None:
             return None
-        return 1006 if ending.rcvd is None else int(ending.rcvd.code)
+        return 1006 if info.rcvd is None else int(info.rcvd.code)
 
     @property
     def close_reason(self) -> str | None:
         """The server's close reason; None until closed, or lost."""
-        ending = self._last_ending
-        if ending is None:
+        info = self._life.last_close_info
+        if info is None:
             return None
-        return "" if ending.rcvd is None else ending.rcvd.reason
-
-    @property
-    def _last_ending(self) -> CloseInfo | None:
-        """Not that of the session before a reconnect."""
-        return None if self._is(Phase.OPEN, Phase.RESTORING, Phase.ENDING, Phase.CLOSING) else self._ending
+        return "" if info.rcvd is None else info.rcvd.reason
 
     @property
     def latency(self) -> float:
         """Seconds from the last answered ping to its pong; 0.0 before the first."""
         return self.pings.latency
-
-    @property
-    def reading_paused(self) -> bool:
-        """Whether the queue is full, so that nothing is read from the socket."""
-        return self.queue.paused
 
     # Sending
 
@@ -162,25 +168,13 @@ class WebSocketConnection(ConnectionLifecycle):
             TypeError: the message is neither str nor bytes-like.
         """
         started = perf_counter()
-        if text is None and type(message) is str:  # what most messages are, without a call
-            opcode, payload = TEXT, message.encode()
-        else:
-            opcode, payload = encode(message, text)
-        if self._phase is not _OPEN:
+        opcode, payload = encode(message, text)
+        if self._life.state is not _OPEN:
             started = await self._ready_for(SEND, started)
-        size = len(payload)
-        # Not called as a method: the interpreter is quick with slots and with methods, and slow with a slot so called.
-        write = self._write
-        write(opcode, payload)
-        stats = self.stats
-        if opcode == TEXT:
-            stats.texts_sent += 1
-            stats.text_bytes_sent += size
-        else:
-            stats.binaries_sent += 1
-            stats.binary_bytes_sent += size
-        if self._drainers is not None:
+        size = self._write(opcode, payload)
+        if self._drain_waiters is not None:
             await self._drain(started)
+        # A slot is read and then called, and not called as a method: see `_write`.
         report = self._report_send
         if report is not None:
             report(SEND, self.name, (perf_counter() - started) * 1000.0, size, None, started, self.url, None)
@@ -194,25 +188,34 @@ class WebSocketConnection(ConnectionLifecycle):
         await self.send(dumps(value, separators=(",", ":")))
 
     async def _drain(self, started: float) -> None:
-        session = self._sessions
+        session = self._life.sessions_ended
         await self.drained()
-        if self._sessions != session:
+        if self._life.sessions_ended != session:
             error = self.closed_error()
-            if not self.closed_by_user:
+            if not self.ended_by_us(was_possible=True):
                 self._report_failure(SEND, started, error)
             raise error
 
     def write(self, opcode: int, payload: bytes) -> None:
-        """Write a message and count it. Called for what is not sent by ``send``, and has rows of its own."""
-        if self._phase is not _OPEN and not self.connected:
-            return  # no data may follow a close frame (RFC 6455 section 5.5.1), not even an answer to a keepalive
-        self._write(opcode, payload)
+        """Write and count a message that is not sent by ``send``, and has rows of its own; or drop it: see below."""
+        # No data may follow a close frame (RFC 6455 section 5.5.1), not even an answer to a keepalive.
+        if self.connected:
+            self._write(opcode, payload)
+
+    def _write(self, opcode: int, payload: bytes) -> int:
+        # Gives the size. A slot is read and then called: the interpreter is quick with slots and with methods, and slow
+        # with a slot that is called as a method.
+        size = len(payload)
+        wire_send = self._wire_send
+        wire_send(opcode, payload)
+        stats = self.stats
         if opcode == TEXT:
-            self.stats.texts_sent += 1
-            self.stats.text_bytes_sent += len(payload)
+            stats.texts_sent += 1
+            stats.text_bytes_sent += size
         else:
-            self.stats.binaries_sent += 1
-            self.stats.binary_bytes_sent += len(payload)
+            stats.binaries_sent += 1
+            stats.binary_bytes_sent += size
+        return size
 
     # Receiving
 
@@ -250,28 +253,8 @@ class WebSocketConnection(ConnectionLifecycle):
     async def _receive(self, decode: bool | None, iterating: bool) -> str | bytes:
         called = perf_counter()
         queue = self.queue
-        has_waited = False
-        while not queue:
-            if self._phase is _CLOSED:
-                raise self._no_more_messages(called, iterating, has_waited)
-            if self._waiter is not None:
-                raise ConcurrencyError("cannot call recv while another task waits in recv on the same connection")
-            has_waited = True
-            self._sends_since_yield = 0
-            self._waiter = WAITING_INLINE
-            wait_for_io_inline = self.wait_for_io_inline
-            if wait_for_io_inline() or self._waiter is None:  # something was read, or whoever wakes us has done so
-                self._waiter = None
-                continue
-            waiter = self._waiter = self._create_future()
-            try:
-                await waiter
-            except BaseException:
-                if self._waiter is waiter:
-                    self._waiter = None
-                raise
-            if self.wait_for_io_inline is inline_wait_not_enabled:
-                self.enable_inline_wait()
+        if not queue:
+            await self._wait_for_message(called, iterating)
         message, size, arrived = queue.popleft()
         if queue.paused:
             queue.resume_if_drained()
@@ -290,11 +273,38 @@ class WebSocketConnection(ConnectionLifecycle):
             return message.decode() if isinstance(message, bytes) else message
         return message.encode() if isinstance(message, str) else message
 
-    def _no_more_messages(self, called: float, iterating: bool, waited: bool) -> Exception:
+    async def _wait_for_message(self, called: float, iterating: bool) -> None:
+        has_waited = False
+        while not self.queue:
+            if self._life.state is _CLOSED:
+                raise self._no_more_messages(called, iterating, has_waited)
+            if self._recv_waiter is not None:
+                raise ConcurrencyError("cannot call recv while another task waits in recv on the same connection")
+            has_waited = True
+            self._sends_since_yield = 0
+            # Fast path "inline wait": the task waits where it is, without a future and a step of the task to come back
+            # to it. A connection's first wait is by a future: an inline wait keeps 1 KiB more of the greenlet's stack,
+            # which a connection that only idles need not cost (benchmarks/README.md).
+            self._recv_waiter = WAITING_INLINE
+            wait_for_io_inline = self.wait_for_io_inline
+            if wait_for_io_inline() or self._recv_waiter is None:  # something was read, or we were woken otherwise
+                self._recv_waiter = None
+                continue
+            waiter = self._recv_waiter = self._create_future()
+            try:
+                await waiter
+            except BaseException:
+                if self._recv_waiter is waiter:
+                    self._recv_waiter = None
+                raise
+            if wait_for_io_inline is no_inline_wait:
+                self.enable_inline_wait()
+
+    def _no_more_messages(self, called: float, iterating: bool, has_waited: bool) -> Exception:
         error = self.closed_error()
         if iterating and isinstance(error, ConnectionClosedOK):
             return StopAsyncIteration()
-        if not (waited and self.closed_by_user):
+        if not self.ended_by_us(was_possible=has_waited):
             self._report_failure(RECV, called, error)
         return error
 
@@ -312,9 +322,9 @@ class WebSocketConnection(ConnectionLifecycle):
             return
         queue = self.queue
         queue.append((message, size, arrived))
-        waiter = self._waiter
+        waiter = self._recv_waiter
         if waiter is not None:
-            self._waiter = None
+            self._recv_waiter = None
             if waiter is not WAITING_INLINE and not waiter.done():
                 waiter.set_result(None)
         else:
@@ -436,7 +446,7 @@ class WebSocketConnection(ConnectionLifecycle):
         if timeout is DEFAULT:
             timeout = self._options.request_timeout
         name = self.name if name is None else name
-        return MessageWait(self, self.router.pending, payload, match, timeout, name, optional, checked)
+        return MessageWait(self, self.client, self.router.pending, payload, match, timeout, name, optional, checked)
 
     def on(self, match: Match, handler: Handler, *, name: str | None = None) -> Subscription:
         """
@@ -500,16 +510,16 @@ class WebSocketConnection(ConnectionLifecycle):
             ConnectionClosed: the connection is over, or ended before the pong.
         """
         sent = perf_counter()
-        if self._phase is not _OPEN:
+        if self._life.state is not _OPEN:
             sent = await self._ready_for(PING, sent)
         payload = self.pings.new_payload(data)
         try:
             latency = await self.pings.pong(payload, sent, self._options.ping_timeout if timeout is None else timeout)
         except (PingTimeout, ConnectionClosed) as exc:
-            if isinstance(exc, PingTimeout) or not self.closed_by_user:
+            if isinstance(exc, PingTimeout) or not self.ended_by_us(was_possible=True):
                 self._report_failure(PING, sent, exc)
             raise
-        self.report(PING, self.name, sent, latency, len(payload), None, None)
+        self.report(PING, self.name, latency * 1000.0, len(payload), None, sent, None)
         return Latency(latency)
 
     def ping_received(self, payload: bytes, answered: bool) -> None:

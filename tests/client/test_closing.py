@@ -109,7 +109,7 @@ def test_a_writer_that_is_blocked(bench: Bench) -> None:
                 await connection.send(b"x" * 1_000_000)
 
         flooding = asyncio.create_task(flood())
-        await eventually(lambda: connection._drainers)
+        await eventually(lambda: connection._drain_waiters)
         await connection.close()
         with pytest.raises(ConnectionClosedError):
             await flooding

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import pytest
 import trustme
 
-from locust_ws_async.client.session.heartbeat import Heartbeat
+from locust_ws_async.client.session.pings import Heartbeat
 from locust_ws_async.exceptions import ConnectionClosed
 
 from .helpers import Bench, eventually, frame, raw_server, run

@@ -181,5 +181,5 @@ class AutoReplies:
             error = exc
         if error is not None or rule.name is not None:
             connection.report_in_background(
-                KEEPALIVE, rule.name or connection.name, started, perf_counter() - started, size, error, None
+                KEEPALIVE, rule.name or connection.name, (perf_counter() - started) * 1000.0, size, error, started, None
             )

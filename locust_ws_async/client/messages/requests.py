@@ -304,7 +304,7 @@ class Reply:
 
 
 class ClientForMessageWait(Protocol):
-    """What :class:`MessageWait` needs of the client of its connection."""
+    """What :class:`MessageWait` needs of the client that made its connection."""
 
     @property
     def check_errors(self) -> tuple[type[Exception], ...]: ...
@@ -317,9 +317,6 @@ class ConnectionForMessageWait(Protocol):
     """What :class:`MessageWait` needs of its connection."""
 
     @property
-    def client(self) -> ClientForMessageWait: ...
-
-    @property
     def closed_by_user(self) -> bool: ...
 
     @property
@@ -330,6 +327,8 @@ class ConnectionForMessageWait(Protocol):
 
     @property
     def report(self) -> ReportOperation: ...
+
+    def ended_by_us(self, *, was_possible: bool) -> bool: ...
 
     async def until_ready(self) -> None: ...
 
@@ -363,6 +362,7 @@ class MessageWait(LazyCoroutine[Any]):
 
     __slots__ = (
         "_checked",
+        "_client",
         "_connection",
         "_match",
         "_name",
@@ -377,6 +377,7 @@ class MessageWait(LazyCoroutine[Any]):
     def __init__(
         self,
         connection: ConnectionForMessageWait,
+        client: ClientForMessageWait,
         pending: PendingWaits,
         payload: tuple[int, bytes, Hashable] | None,
         match: Match | Correlation,
@@ -387,6 +388,7 @@ class MessageWait(LazyCoroutine[Any]):
     ) -> None:
         super().__init__()
         self._connection = connection
+        self._client = client
         self._pending = pending
         self._payload = payload  # opcode, bytes and the key of the reply; None if nothing is to be sent
         self._match = match
@@ -418,7 +420,7 @@ class MessageWait(LazyCoroutine[Any]):
     ) -> bool:
         assert self._reply is not None and self._outcome is not None
         verdict = self._reply.verdict
-        client = self._connection.client
+        client = self._client
         if verdict is not None:
             self._report(self._outcome, None if verdict is True else verdict)
             return False
@@ -439,7 +441,7 @@ class MessageWait(LazyCoroutine[Any]):
         A failure is reported here, and raised.
         """
         connection = self._connection
-        closed_before = connection.closed_by_user
+        was_possible = not connection.closed_by_user
         outcome = _Outcome(perf_counter())
         try:
             outcome.received = self._take_queued()
@@ -461,8 +463,7 @@ class MessageWait(LazyCoroutine[Any]):
                 self._report(outcome, exc)
                 raise
         except ConnectionClosed as exc:
-            # A wait that this side ended is not reported, as if it had been cancelled.
-            if closed_before or not connection.closed_by_user:
+            if not connection.ended_by_us(was_possible=was_possible):
                 self._report(outcome, exc)
             raise
         return outcome
@@ -504,18 +505,18 @@ class MessageWait(LazyCoroutine[Any]):
 
     def _report(self, outcome: _Outcome, error: BaseException | None) -> None:
         received = outcome.received
-        duration: float | None
+        response_time: float | None
         if received is not None:
-            duration = max(0.0, received.arrived - outcome.started)
+            response_time = max(0.0, received.arrived - outcome.started) * 1000.0
         else:
             # An optional expectation that was not met counts, and has no time: the wait was ours, not the server's.
-            duration = None if error is None else perf_counter() - outcome.started
+            response_time = None if error is None else (perf_counter() - outcome.started) * 1000.0
         self._connection.report(
             RECV if self._payload is None else REQUEST,
             self._name,
-            outcome.started,
-            duration,
+            response_time,
             0 if received is None else received.size,
             error,
+            outcome.started,
             outcome.message,
         )

@@ -72,7 +72,7 @@ class ConnectionForSubscriptions(Protocol):
     def client(self) -> ClientForSubscriptions: ...
 
     @property
-    def interrupted(self) -> bool: ...
+    def killed(self) -> bool: ...
 
     @property
     def queue(self) -> ReceiveQueue: ...
@@ -141,7 +141,7 @@ class Subscriptions:
         return False
 
     def _handle(self, subscription: Subscription, message: str | bytes, size: int, arrived: float) -> None:
-        if self._connection.interrupted:
+        if self._connection.killed:
             return
         if subscription.measure is not None:
             self._measure(subscription, subscription.measure, message, size, arrived)
@@ -158,16 +158,16 @@ class Subscriptions:
         size: int,
         arrived: float,
     ) -> None:
-        duration: float | None = None
+        milliseconds: float | None = None
         error: BaseException | None = None
         try:
-            duration = age(message, arrived)
+            milliseconds = age(message, arrived) * 1000.0
         except BaseException as exc:
             if is_kill(exc):
                 self._connection.escalate(exc)
                 return
             error = exc
-        self._connection.report_in_background(PUSH, subscription.name, arrived, duration, size, error, message)
+        self._connection.report_in_background(PUSH, subscription.name, milliseconds, size, error, arrived, message)
 
     def _drain(self) -> None:
         while self._queued:
@@ -210,4 +210,4 @@ class Subscriptions:
             self._connection.escalate(error)
             error = None
         # The row has no time: how long the author's own code takes is no property of the server.
-        self._connection.report_in_background(PUSH, subscription.name, arrived, None, size, error, message)
+        self._connection.report_in_background(PUSH, subscription.name, None, size, error, arrived, message)

@@ -69,10 +69,10 @@ class ReportOperation(Protocol):
     Args:
         request_type: one of the row types above.
         name: the row's name.
-        started: when the operation began, by :func:`time.perf_counter`.
-        duration: seconds, or None if the row has no time.
+        response_time: milliseconds, or None if the row has no time.
         size: bytes of payload.
         error: None for a success.
+        started: when the operation began, by :func:`time.perf_counter`.
         response: the message, or None.
     """
 
@@ -80,10 +80,10 @@ class ReportOperation(Protocol):
         self,
         request_type: str,
         name: str,
-        started: float,
-        duration: float | None,
+        response_time: float | None,
         size: int,
         error: BaseException | None,
+        started: float,
         response: object,
         /,
     ) -> None: ...

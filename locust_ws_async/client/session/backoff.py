@@ -1,11 +1,11 @@
-"""How long to wait before the next attempt."""
+"""How long to wait before the next attempt, and when to give up."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
 
-__all__ = ["Backoff"]
+__all__ = ["Backoff", "Retry"]
 
 # Not random.random(): a test that seeds it for its data keeps its sequence, and those of Locust's forks differ.
 _random = random.SystemRandom()
@@ -54,3 +54,35 @@ class Backoff:
     def exhausted(self, failures: int) -> bool:
         """Whether this many failures in a row are enough to give up."""
         return self.attempts is not None and failures >= self.attempts
+
+
+class Retry:
+    """
+    The attempts in a row of one who follows a :class:`Backoff`: a client that connects, a connection that reconnects, a
+    user whose ``on_start`` is called again. It only counts; whoever asks does the waiting.
+    """
+
+    __slots__ = ("_backoff", "_delays", "_failures")
+
+    def __init__(self, backoff: Backoff) -> None:
+        self._backoff = backoff
+        self._failures = 0
+        self._delays = 0
+
+    def failed(self) -> None:
+        """An attempt failed."""
+        self._failures += 1
+
+    def succeeded(self) -> None:
+        """An attempt succeeded: failures and delays begin anew."""
+        self._failures = self._delays = 0
+
+    def next_delay(self) -> float:
+        """The seconds to wait before the next attempt; each time longer, up to the maximum, until one succeeds."""
+        self._delays += 1
+        return self._backoff.delay(self._delays)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether so many attempts failed that there should be no more."""
+        return self._backoff.exhausted(self._failures)

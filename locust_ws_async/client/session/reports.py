@@ -1,0 +1,163 @@
+"""What a connection reports, and what becomes of an exception where no task waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from time import perf_counter
+from typing import Any, Protocol
+
+from ...exceptions import ConnectionClosed, ConnectionClosedOK
+from ...hosting import is_kill
+from ..messages.message import Received
+from ..observing.events import REQUEST, SESSION, Report
+from ..observing.recorder import Recorder
+from ..observing.stats import Session, Statistics
+from ..observing.timing import ConnectPhases
+from ..options import ConnectOptions
+from ..wire.interface import Sink
+from .state import ConnectionState
+
+__all__ = ["ConnectionOwner", "ConnectionReports"]
+
+
+class ConnectionOwner(Protocol):
+    """What a connection needs of its client."""
+
+    report: Report
+    reported: frozenset[str]
+    check_errors: tuple[type[Exception], ...]
+    control_flow: tuple[type[Exception], ...]
+    connections: set[Any]
+
+    @property
+    def escalate(self) -> Callable[[BaseException], None]: ...
+
+    def connect_to_url(
+        self, url: str, options: ConnectOptions, sink: Sink, phases: ConnectPhases
+    ) -> Coroutine[Any, Any, None]: ...
+
+
+class ConnectionReports:
+    """
+    The part of a :class:`WebSocketConnection` that reports. It is never used alone.
+
+    The parts of a connection (this one, the lifecycle, and what tasks call) are base classes of one object, and not
+    objects of their own: each object would be memory of every idle user, and one more step on the way of a message.
+    """
+
+    __slots__ = ("_life", "_opened_at", "_recorder", "client", "name", "stats", "url")
+
+    _recorder: Recorder | None
+
+    def __init__(self, client: ConnectionOwner, url: str, name: str, life: ConnectionState) -> None:
+        self.client = client
+        self.url = url
+        self.name = name
+        """The name of this connection's rows."""
+        self.stats = Statistics()
+        """The counts of this connection, over its reconnects."""
+        self._life = life
+        self._opened_at = 0.0  # by perf_counter, the present session
+
+    def report(
+        self,
+        request_type: str,
+        name: str,
+        response_time: float | None,
+        size: int,
+        error: BaseException | None,
+        started: float,
+        response: object,
+    ) -> None:
+        """
+        Report one operation, if rows of its type are reported.
+
+        The arguments are those of :class:`~..observing.events.Report`, without the URL: ``response_time`` is in
+        milliseconds, ``size`` in bytes, ``started`` by perf_counter.
+        """
+        if error is not None and self._recorder is not None:
+            self._recorder.save(request_type, name, error)
+        client = self.client
+        if request_type in client.reported:
+            client.report(request_type, name, response_time, size, error, started, self.url, response)
+
+    def report_in_background(
+        self,
+        request_type: str,
+        name: str,
+        response_time: float | None,
+        size: int,
+        error: BaseException | None,
+        started: float,
+        response: object,
+    ) -> None:
+        """Do the same where no task waits that could take an exception of the report."""
+        try:
+            self.report(request_type, name, response_time, size, error, started, response)
+        except BaseException as exc:
+            self.escalate(exc)
+
+    def report_late(self, name: str, started: float, received: Received) -> None:
+        """Report a reply that came after its timeout, or after the request was cancelled."""
+        self.stats.late_replies += 1
+        if self._life.closed_by_us or self._life.killed:
+            return  # requests are cancelled because the user stops; a cancelled request is not reported
+        response_time = (received.arrived - started) * 1000.0
+        self.report_in_background(
+            REQUEST, f"{name} (late)", response_time, received.size, None, started, received.message
+        )
+
+    def ended_by_us(self, *, was_possible: bool) -> bool:
+        """See :meth:`ConnectionState.ended_by_us`: whether a ``ConnectionClosed`` is not to be reported."""
+        return self._life.ended_by_us(was_possible=was_possible)
+
+    @property
+    def closed_by_user(self) -> bool:
+        """Whether this side closed the connection."""
+        return self._life.closed_by_us
+
+    @property
+    def killed(self) -> bool:
+        """Whether a kill came while a handler or a report ran. What else might block is left out from then on."""
+        return self._life.killed
+
+    def closed_error(self) -> ConnectionClosed:
+        """A new exception that says how the connection ended."""
+        return self._life.closed_error()
+
+    def escalate(self, exc: BaseException) -> None:
+        """
+        Pass on what a report, a handler or ``on_connected`` raised where no task waits for it.
+
+        An exception that a callback of the loop raises would end the connection: a transport takes it for its own.
+        """
+        if is_kill(exc):
+            self._life.kill()
+            if isinstance(exc, (KeyboardInterrupt, SystemExit)) or not _in_callback():
+                raise exc
+        if isinstance(exc, asyncio.CancelledError):
+            # Something was cancelled that is not a task of ours. Whoever got this exception would take it for a
+            # cancellation of their own.
+            error = RuntimeError("something was awaited, or asked for its result, that had been cancelled")
+            error.__cause__ = exc
+            exc = error
+        self.client.escalate(exc)
+
+    def _report_failure(self, request_type: str, started: float, error: BaseException) -> None:
+        self.report(request_type, self.name, (perf_counter() - started) * 1000.0, 0, error, started, None)
+
+    def _report_session(self) -> None:
+        error = self.closed_error()
+        failure = None if isinstance(error, ConnectionClosedOK) else error
+        seconds = perf_counter() - self._opened_at
+        session = Session(error.close_code, error.close_reason, seconds, self.stats)
+        self.report_in_background(SESSION, self.name, seconds * 1000.0, 0, failure, self._opened_at, session)
+
+
+def _in_callback() -> bool:
+    # Whether the loop has called us, and not a task or plain code, which take an exception themselves.
+    try:
+        return asyncio.current_task() is None
+    except RuntimeError:  # no loop runs here
+        return False
