@@ -168,7 +168,10 @@ class WebSocketConnection(ConnectionLifecycle):
             TypeError: the message is neither str nor bytes-like.
         """
         started = perf_counter()
-        opcode, payload = encode(message, text)
+        if text is None and type(message) is str:
+            opcode, payload = TEXT, message.encode()
+        else:
+            opcode, payload = encode(message, text)
         if self._life.state is not _OPEN:
             started = await self._ready_for(SEND, started)
         size = self._write(opcode, payload)
@@ -253,29 +256,8 @@ class WebSocketConnection(ConnectionLifecycle):
     async def _receive(self, decode: bool | None, iterating: bool) -> str | bytes:
         called = perf_counter()
         queue = self.queue
-        if not queue:
-            await self._wait_for_message(called, iterating)
-        message, size, arrived = queue.popleft()
-        if queue.paused:
-            queue.resume_if_drained()
-        waited = arrived - called
-        if waited < 0.0:
-            self.queue_wait = -waited
-            waited = 0.0
-        else:
-            self.queue_wait = 0.0
-        report = self._report_recv
-        if report is not None:
-            report(RECV, self.name, waited * 1000.0, size, None, called, self.url, message)
-        if decode is None:
-            return message
-        if decode:
-            return message.decode() if isinstance(message, bytes) else message
-        return message.encode() if isinstance(message, str) else message
-
-    async def _wait_for_message(self, called: float, iterating: bool) -> None:
         has_waited = False
-        while not self.queue:
+        while not queue:
             if self._life.state is _CLOSED:
                 raise self._no_more_messages(called, iterating, has_waited)
             if self._recv_waiter is not None:
@@ -299,6 +281,23 @@ class WebSocketConnection(ConnectionLifecycle):
                 raise
             if wait_for_io_inline is no_inline_wait:
                 self.enable_inline_wait()
+        message, size, arrived = queue.popleft()
+        if queue.paused:
+            queue.resume_if_drained()
+        waited = arrived - called
+        if waited < 0.0:
+            self.queue_wait = -waited
+            waited = 0.0
+        else:
+            self.queue_wait = 0.0
+        report = self._report_recv
+        if report is not None:
+            report(RECV, self.name, waited * 1000.0, size, None, called, self.url, message)
+        if decode is None:
+            return message
+        if decode:
+            return message.decode() if isinstance(message, bytes) else message
+        return message.encode() if isinstance(message, str) else message
 
     def _no_more_messages(self, called: float, iterating: bool, has_waited: bool) -> Exception:
         error = self.closed_error()

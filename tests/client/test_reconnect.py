@@ -1,4 +1,4 @@
-"""Lost connections that are made again; and the table of a connection's life."""
+"""Lost connections that are made again."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ from typing import Any
 
 import gevent
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.protocol import State
 
 from locust_ws_async.client import Backoff, WebSocketConnection, any_message, every, json_field, prefix
-from locust_ws_async.client.session.state import STATES, TRANSITIONS, Event, Phase, next_phase
 from locust_ws_async.exceptions import ConnectionClosedError, ConnectionClosedOK, HandshakeRejected, MessageTimeout
 
 from .helpers import HOSTED, Bench, eventually, frame, raw_server, run, until_eof
@@ -521,41 +518,23 @@ def test_keepalive_and_pings_begin_again(bench: Bench) -> None:
     run(main())
 
 
-# The table, which test_transitions.py walks
+def test_a_reconnect_whose_task_is_cancelled_is_given_up(bench: Bench) -> None:
+    """As by whoever cancels all tasks. Nobody waits for ever for a connection that nothing makes again."""
 
+    async def main() -> None:
+        async with server(cut) as url:
+            client = bench.client()
+            connection = await client.connect(url, reconnect=Backoff(60, 60))
+            await eventually(lambda: connection.state is State.CONNECTING)
+            waiting = [asyncio.ensure_future(connection.recv()), asyncio.ensure_future(connection.send("x"))]
+            await asyncio.sleep(0)
+            (reconnecting,) = [task for task in asyncio.all_tasks() if "_reconnect" in repr(task.get_coro())]
+            reconnecting.cancel()
+            for operation in waiting:
+                with pytest.raises(ConnectionClosedOK):
+                    await operation
+            assert connection.state is State.CLOSED
+            assert not client.connections
 
-@pytest.mark.parametrize("phase", Phase)
-@pytest.mark.parametrize("event", Event)
-def test_every_other_pair_is_refused(phase: Phase, event: Event) -> None:
-    if (phase, event) not in TRANSITIONS:
-        with pytest.raises(RuntimeError, match=f"{phase.name} cannot get {event.name}"):
-            next_phase(phase, event)
-
-
-def test_the_table_has_no_dead_ends() -> None:
-    """From everywhere a connection can be closed, and everything can be reached."""
-    reached = {Phase.CONNECTING}
-    for _ in Phase:
-        reached |= {target for (phase, _), target in TRANSITIONS.items() if phase in reached}
-    assert reached == set(Phase) == set(STATES)
-    closing = {Phase.CLOSED}
-    for _ in Phase:
-        closing |= {phase for (phase, _), target in TRANSITIONS.items() if target in closing}
-    assert closing == set(Phase)
-    assert not [event for phase, event in TRANSITIONS if phase is Phase.CLOSED]
-    # close() is accepted by all phases in which a task holds the connection.
-    accepting = {phase for phase, event in TRANSITIONS if event is Event.CLOSE}
-    assert accepting == set(Phase) - {Phase.CONNECTING, Phase.CLOSING, Phase.CLOSED}
-
-
-@given(st.lists(st.sampled_from(list(Event)), max_size=40))
-def test_whatever_happens_after_close_is_the_end(events: list[Event]) -> None:
-    phase = Phase.CONNECTING
-    closed = False
-    for event in events:
-        if (phase, event) not in TRANSITIONS:
-            continue
-        phase = next_phase(phase, event)
-        closed = closed or event is Event.CLOSE
-        if closed:
-            assert phase in (Phase.CLOSING, Phase.CLOSED)
+    run(main())
+    assert bench.types() == ["WS CONNECT", "WS SESSION"]

@@ -1,4 +1,4 @@
-"""Real connections walk every line of the table in ``lifecycle.py``, on both engines."""
+"""The table of a connection's life: real connections walk it on both engines, and so does the object without I/O."""
 
 from __future__ import annotations
 
@@ -8,11 +8,23 @@ from typing import Any, NamedTuple
 
 import pytest
 from websockets.asyncio.server import ServerConnection
-from websockets.protocol import State
+from websockets.frames import Close
+from websockets.protocol import State as RFCState
 
 from locust_ws_async.client import CONNECT, SESSION, Backoff, WebSocketClient, WebSocketConnection
-from locust_ws_async.client.session import lifecycle
-from locust_ws_async.client.session.state import TRANSITIONS, Event, Phase, next_phase
+from locust_ws_async.client.session.backoff import Retry
+from locust_ws_async.client.session.state import (
+    RFC_STATES,
+    TRANSITIONS,
+    ConnectionState,
+    Decisions,
+    Do,
+    Event,
+    State,
+    next_state,
+)
+from locust_ws_async.client.wire.interface import CloseInfo
+from locust_ws_async.exceptions import ConnectionClosedOK
 
 from .helpers import Bench, answer_handshake, eventually, frame, raw_server, run, tcp_server, until_eof
 from .test_reconnect import SOON, cut, echo, server
@@ -53,10 +65,10 @@ async def fail_to_connect(client: WebSocketClient, session: Any) -> None:
 async def close(client: WebSocketClient) -> WebSocketConnection:
     async with server(echo) as url:
         connection = await client.connect(url)
-        assert connection.state is State.OPEN
+        assert connection.state is RFCState.OPEN
         closing = asyncio.create_task(connection.close())
         await asyncio.sleep(0)
-        assert connection.state is State.CLOSING
+        assert connection.state is RFCState.CLOSING
         await closing
         return connection
 
@@ -68,12 +80,12 @@ async def close_while_the_server_closes(client: WebSocketClient) -> WebSocketCon
 
     async with raw_server(keep_tcp_open) as url:
         connection = await client.connect(url, close_timeout=0.1)
-        await eventually(lambda: connection.state is State.CLOSING)
+        await eventually(lambda: connection.state is RFCState.CLOSING)
         await connection.close()
         return connection
 
 
-async def close_while_restoring(client: WebSocketClient) -> WebSocketConnection:
+async def close_while_initializing(client: WebSocketClient) -> WebSocketConnection:
     async with server(echo) as url:
         return await client.connect(url, on_connected=lambda connection: connection.close())
 
@@ -83,7 +95,7 @@ async def come_back(client: WebSocketClient, *sessions: Any, **options: Any) -> 
         connection = await client.connect(url, reconnect=SOON, **options)
         await connection.send("end")
         await eventually(lambda: connection.stats.reconnects == 1)
-        assert connection.state is State.OPEN
+        assert connection.state is RFCState.OPEN
         await connection.close()
         return connection
 
@@ -91,7 +103,7 @@ async def come_back(client: WebSocketClient, *sessions: Any, **options: Any) -> 
 async def close_while_waiting(client: WebSocketClient) -> WebSocketConnection:
     async with server(cut) as url:
         connection = await client.connect(url, reconnect=Backoff(60, 60))
-        await eventually(lambda: connection.state is State.CONNECTING)
+        await eventually(lambda: connection.state is RFCState.CONNECTING)
         await connection.close()
         return connection
 
@@ -110,7 +122,7 @@ async def close_while_reconnecting(client: WebSocketClient) -> WebSocketConnecti
     async with tcp_server(answer_the_first) as url:
         connection = await client.connect(url, reconnect=SOON)
         await eventually(lambda: attempts == 2)
-        assert connection.state is State.CONNECTING
+        assert connection.state is RFCState.CONNECTING
         await connection.close()
         return connection
 
@@ -127,66 +139,127 @@ class Scenario(NamedTuple):
 
 
 SCENARIOS = {
-    "close": Scenario("CONNECTED RESTORED CLOSE ENDED", "CS", close),
+    "close": Scenario("CONNECTED INITIALIZED CLOSE ENDED", "CS", close),
     "be rejected": Scenario("FAILED", "c", lambda client: fail_to_connect(client, 503)),
-    "be cut": Scenario("CONNECTED RESTORED ENDED", "Cs", lambda client: be_ended(client, cut)),
-    "be closed": Scenario("CONNECTED RESTORED ENDING ENDED", "Cs", lambda client: be_ended(client, restart)),
+    "be cut": Scenario("CONNECTED INITIALIZED ENDED", "Cs", lambda client: be_ended(client, cut)),
+    "be closed": Scenario("CONNECTED INITIALIZED DISCONNECTING ENDED", "Cs", lambda client: be_ended(client, restart)),
     "close while the server closes": Scenario(
-        "CONNECTED RESTORED ENDING CLOSE ENDED", "Cs", close_while_the_server_closes
+        "CONNECTED INITIALIZED DISCONNECTING CLOSE ENDED", "Cs", close_while_the_server_closes
     ),
-    "close while restoring": Scenario("CONNECTED CLOSE ENDED", "CS", close_while_restoring),
-    "be cut while restoring": Scenario("CONNECTED ENDED", "Cs", lambda client: fail_to_connect(client, cut)),
-    "be closed while restoring": Scenario(
-        "CONNECTED ENDING ENDED", "Cs", lambda client: fail_to_connect(client, restart)
+    "close while initializing": Scenario("CONNECTED CLOSE ENDED", "CS", close_while_initializing),
+    "be cut while initializing": Scenario("CONNECTED ENDED", "Cs", lambda client: fail_to_connect(client, cut)),
+    "be closed while initializing": Scenario(
+        "CONNECTED DISCONNECTING ENDED", "Cs", lambda client: fail_to_connect(client, restart)
     ),
     "come back after a close and a failed attempt": Scenario(
-        "CONNECTED RESTORED ENDING LOST RETRY FAILED RETRY CONNECTED RESTORED CLOSE ENDED",
+        "CONNECTED INITIALIZED DISCONNECTING LOST RETRY FAILED RETRY CONNECTED INITIALIZED CLOSE ENDED",
         "CscCS",
         lambda client: come_back(client, restart_when_told, 503, echo),
     ),
-    "come back after a cut and one while restoring": Scenario(
-        "CONNECTED RESTORED LOST RETRY CONNECTED LOST RETRY CONNECTED RESTORED CLOSE ENDED",
+    "come back after a cut and one while initializing": Scenario(
+        "CONNECTED INITIALIZED LOST RETRY CONNECTED LOST RETRY CONNECTED INITIALIZED CLOSE ENDED",
         "CsCsCS",
         lambda client: come_back(client, cut_when_told, cut, echo, on_connected=log_in),
     ),
     "give up": Scenario(
-        "CONNECTED RESTORED LOST RETRY FAILED RETRY FAILED EXHAUSTED",
+        "CONNECTED INITIALIZED LOST RETRY FAILED RETRY EXHAUSTED",
         "Cscc",
         lambda client: be_ended(client, cut, 503, reconnect=Backoff(0.01, attempts=2)),
     ),
-    "close while waiting": Scenario("CONNECTED RESTORED LOST CLOSE", "Cs", close_while_waiting),
-    "close while reconnecting": Scenario("CONNECTED RESTORED LOST RETRY CLOSE", "Cs", close_while_reconnecting),
+    "close while waiting": Scenario("CONNECTED INITIALIZED LOST CLOSE", "Cs", close_while_waiting),
+    "close while reconnecting": Scenario("CONNECTED INITIALIZED LOST RETRY CLOSE", "Cs", close_while_reconnecting),
 }
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
-def test_a_walk(bench: Bench, monkeypatch: pytest.MonkeyPatch, scenario: Scenario) -> None:
-    steps: list[tuple[Phase, Event, Phase]] = []
-
-    def record(phase: Phase, event: Event) -> Phase:
-        target = next_phase(phase, event)
-        steps.append((phase, event, target))
-        return target
-
-    monkeypatch.setattr(lifecycle, "next_phase", record)
+def test_a_walk_of_a_real_connection(bench: Bench, scenario: Scenario) -> None:
     client = bench.client(reported=frozenset({CONNECT, SESSION}))
     connection = run(scenario.lead(client))
-
-    assert [event.name for _, event, _ in steps] == scenario.walk.split()
-    assert [phase for phase, _, _ in steps] == [Phase.CONNECTING, *(target for _, _, target in steps[:-1])]
-    assert steps[-1][2] is Phase.CLOSED
-    assert connection is None or connection.state is State.CLOSED
+    assert connection is None or connection.state is RFCState.CLOSED
     assert not client.connections
     letters = [row.type[3] if row.error is None else row.type[3].lower() for row in bench.rows]
     assert "".join(letters) == scenario.rows
 
 
-@pytest.mark.parametrize(("phase", "event"), TRANSITIONS)
-def test_every_line_is_walked(phase: Phase, event: Event) -> None:
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
+def test_the_same_walk_without_io_has_the_same_rows(scenario: Scenario) -> None:
+    walk = [Event[name] for name in scenario.walk.split()]
+    attempts = walk.count(Event.FAILED) + 1 if Event.EXHAUSTED in walk else None
+    retry = Retry(Backoff(0, 0, attempts=attempts)) if Event.LOST in walk else None
+    life = ConnectionState(close_timeout=10.0, has_on_connected=True, retry=retry)
+    rows = ""
+
+    def row_of_the_session(decisions: Decisions) -> str:
+        if Do.REPORT_SESSION not in decisions:
+            return ""
+        return "S" if isinstance(life.closed_error(), ConnectionClosedOK) else "s"
+
+    for event in walk:
+        expected = next_state(life.state, event)
+        match event:
+            case Event.CONNECTED:
+                life.handshake_done()
+                rows += "C" + row_of_the_session(life.connect_reported())
+            case Event.FAILED | Event.EXHAUSTED:
+                rows += "c"
+                if life.state is State.CONNECTING:
+                    life.give_up()
+                else:
+                    life.attempt_failed()
+            case Event.INITIALIZED:
+                life.on_connected_done()
+            case Event.DISCONNECTING:
+                life.closing()
+            case Event.LOST | Event.ENDED:
+                answer = Close(1000, "") if life.closed_by_us else None
+                rows += row_of_the_session(life.closed(CloseInfo(answer, answer, None)))
+            case Event.RETRY:
+                life.delay_over()
+            case Event.CLOSE:
+                life.close(Close(1000, ""), 10.0, by_on_connected=False)
+        assert life.state is expected
+    assert life.state is State.CLOSED
+    assert rows == scenario.rows
+
+
+@pytest.mark.parametrize(("state", "event"), TRANSITIONS)
+def test_every_line_is_walked(state: State, event: Event) -> None:
     walked = set()
     for scenario in SCENARIOS.values():
-        at = Phase.CONNECTING
+        at = State.CONNECTING
         for name in scenario.walk.split():
             walked.add((at, Event[name]))
-            at = next_phase(at, Event[name])
-    assert (phase, event) in walked
+            at = next_state(at, Event[name])
+    assert (state, event) in walked
+
+
+NO_TRANSITIONS = [(state, event) for state in State for event in Event if (state, event) not in TRANSITIONS]
+
+
+@pytest.mark.parametrize(("state", "event"), NO_TRANSITIONS)
+def test_every_other_pair_is_refused(state: State, event: Event) -> None:
+    with pytest.raises(RuntimeError, match=f"{state.name} cannot get {event.name}"):
+        next_state(state, event)
+
+
+def test_the_table_has_no_dead_ends() -> None:
+    """Everything can be reached, and from everywhere a connection can be closed."""
+    reached = {State.CONNECTING}
+    for _ in State:
+        reached |= {target for (state, _), target in TRANSITIONS.items() if state in reached}
+    assert reached == set(State) == set(RFC_STATES)
+    closing = {State.CLOSED}
+    for _ in State:
+        closing |= {state for (state, _), target in TRANSITIONS.items() if target in closing}
+    assert closing == set(State)
+    assert not [event for state, event in TRANSITIONS if state is State.CLOSED]
+    # close() is accepted in all states in which a task holds the connection.
+    accepting = {state for state, event in TRANSITIONS if event is Event.CLOSE}
+    assert accepting == set(State) - {State.CONNECTING, State.CLOSING, State.CLOSED}
+
+
+def test_nothing_leads_back_from_close() -> None:
+    reached = {target for (_, event), target in TRANSITIONS.items() if event is Event.CLOSE}
+    for _ in State:
+        reached |= {target for (state, _), target in TRANSITIONS.items() if state in reached}
+    assert reached == {State.CLOSING, State.CLOSED}
