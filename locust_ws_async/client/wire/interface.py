@@ -98,7 +98,7 @@ class Wire(Protocol):
 
     @property
     def response(self) -> Response:
-        """The server's answer to it."""
+        """The server's response to it."""
 
     def send(self, opcode: int, payload: bytes, /) -> None:
         """Write one unfragmented TEXT or BINARY message."""

@@ -2,8 +2,8 @@
 The fast engine: ``picows``, which reads and writes frames in C.
 
 ``picows`` checks and cuts frames, and leaves the rest of RFC 6455 to its users. So this module adds fragments, the
-limit on a message, UTF-8 and the closing handshake. It has no permessage-deflate and no unix sockets; these options
-are refused.
+limit on a message, UTF-8 and the closing handshake. ``picows`` has no permessage-deflate and no unix sockets, so these
+settings are refused.
 """
 
 from __future__ import annotations
@@ -42,8 +42,6 @@ _CLOSE = picows.WSMsgType.CLOSE
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) ([^\r\n]*)")
 _READ_BUFFER = 2048  # bytes at first, per connection; it grows for longer frames
-
-
 _logger = logging.getLogger("locust_ws_async.picows")
 
 
@@ -113,8 +111,8 @@ async def open_wire(target: Target, sock: socket.socket, settings: EngineSetting
 
 
 async def _cut(sock: socket.socket) -> None:
-    # A cancelled ws_connect() gives no hand on the transport, which would stay open. It closes once it reads the end
-    # of the stream, in one or two turns of the loop.
+    # A cancelled ws_connect() leaves its transport open, and nobody else has that transport. But it closes itself when
+    # it reads the end of the stream, which takes one or two iterations of the loop.
     try:
         sock.shutdown(socket.SHUT_RDWR)
     except OSError:
@@ -147,7 +145,7 @@ class _Wire(BaseWire, picows.WSListener):
         self._assembler: MessageAssembler | None = None
         self._closing = ClosingHandshake()
         self.subprotocol = subprotocol
-        self._arrived = 0.0  # when the chunk came of which more frames follow; 0: a new one comes next
+        self._arrived = 0.0  # when the chunk came whose frames are being delivered; 0 between two chunks
         self._log = log
         self._update_fast_path()
 
@@ -157,7 +155,7 @@ class _Wire(BaseWire, picows.WSListener):
         self.transport = transport.underlying_transport
         self._sink.opened(cast(Any, self))
 
-    # Made when asked for: picows keeps its own, and twice the headers would be 3 KiB a connection.
+    # Both are made when asked for: picows keeps the headers anyway, and a copy would be 3 KiB a connection.
     @property
     def request(self) -> Request:
         request = self._picows.request
@@ -170,7 +168,7 @@ class _Wire(BaseWire, picows.WSListener):
     # Reading
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
-        # One time for all frames of a chunk: the later ones have not waited for the server.
+        # All frames of a chunk have the time of its first: the later ones have not waited for the server.
         arrived = self._arrived
         if not arrived:
             arrived = perf_counter()
@@ -180,7 +178,8 @@ class _Wire(BaseWire, picows.WSListener):
             self._arrived = 0.0
         kind = frame.msg_type
         try:
-            # Fast path "whole frames": XX (benchmarks/README.md)
+            # Fast path "whole frames": spares a message three calls (benchmarks/README.md). The plain twin is
+            # `_receive_frame`.
             if (
                 (size := frame.payload_size) <= self._fast_path_limit
                 and frame.fin
@@ -198,7 +197,7 @@ class _Wire(BaseWire, picows.WSListener):
         except InvalidFrame as exc:
             self.fail(exc.close)
         except BaseException:
-            self._arrived = 0.0  # as KeyboardInterrupt, which ends the chunk here and not the connection
+            self._arrived = 0.0  # KeyboardInterrupt, for one, ends the delivery of the chunk but not the connection
             raise
 
     def _receive_frame(self, kind: picows.WSMsgType, frame: picows.WSFrame, arrived: float) -> None:

@@ -213,7 +213,8 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         self._opened = True
         self._parser_only = PLAIN or "Sec-WebSocket-Extensions" in response.headers
         if not self._parser_only:
-            # Fast path "frames read without the parser": XX (benchmarks/README.md)
+            # Fast path "frames read without the parser": 35 k instructions a message less (benchmarks/README.md).
+            # The plain twin is the parser alone.
             self._splitter = FrameSplitter(self._max_size)
             self._update_fast_path()
         self._sink.opened(self)
@@ -239,7 +240,8 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         return self._shared if self._other_buffer is None else self._other_buffer
 
     def _buffer_of_its_own(self, sizehint: int) -> memoryview | None:
-        # Fast path "payloads read to where they belong": XX (benchmarks/README.md)
+        # Fast path "payloads read in place": spares a payload over 64 KiB a copy (benchmarks/README.md). The plain twin
+        # is FrameSplitter.feed, which copies what comes with other frames, too.
         space = self._splitter.payload_space if self._splitter is not None else None
         if space is not None and (sizehint < 0 or sizehint <= len(space) - _TLS_RECORD):
             return space
@@ -250,8 +252,8 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         arrived = perf_counter()
-        # Fast path "one chunk, one frame": XX (benchmarks/README.md)
-        # Nobody else gets to the shared buffer before the payload is copied out of it.
+        # Fast path "one chunk, one frame": 11 k instructions an echo or a push less (benchmarks/README.md). The plain
+        # twin is what follows it. Nobody else gets to the shared buffer before the payload is copied out.
         if nbytes > 4:
             buffer = self._bytes
             size = buffer[1]
@@ -377,7 +379,8 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         if self._parser_only:
             self._send_by_parser(opcode, payload)
             return
-        # Fast path "frames written by hand": XX (benchmarks/README.md)
+        # Fast path "frames written by hand": 14 k instructions a message less (benchmarks/README.md). The plain twin is
+        # `_send_by_parser`.
         size = len(payload)
         if size < 126:
             header = _HEADER(0x80 | opcode, 0x80 | size)
@@ -386,8 +389,7 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         else:
             header = _HEADER_64(0x80 | opcode, 0x80 | 127, size)
         mask = _random_bits(32).to_bytes(4, "little")
-        write = self._write  # not as a method: see WebSocketConnection.send
-        write(header + mask + apply_mask(payload, mask))
+        self._write(header + mask + apply_mask(payload, mask))
 
     def _send_by_parser(self, opcode: int, payload: bytes) -> None:
         if self._parser.state is not State.OPEN:
