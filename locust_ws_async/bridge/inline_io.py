@@ -154,7 +154,8 @@ class InlineIOLoop(PropagatingLoop, HostedLoop):
         mask, key = woken
         reader, writer = key.data
         # A negative mask: the watcher failed (libuv), and the reader and the writer shall meet the error.
-        if reader is not None and (mask & READ or mask < 0) and not reader.cancelled():
+        # The reader is not cancelled: whoever cancels it stops its watcher. But it may cancel the writer.
+        if reader is not None and (mask & READ or mask < 0):
             reader._run()
         if writer is not None and (mask & WRITE or mask < 0) and not writer.cancelled():
             writer._run()
