@@ -22,9 +22,9 @@ class HostedLoop:
 
         This spares a future and a step of the task. Returns whether a reader or writer was called. If not, something
         else wants the loop: the caller must await a future, through which it then gets whatever it is. Cancelling the
-        task ends the wait in that way.
+        task ends the wait in that way. A loop that cannot wait like this returns False at once.
         """
-        raise NotImplementedError
+        return False
 
 
 _KILL = "locust_ws_async_kill"

@@ -51,10 +51,9 @@ from gevent.hub import Hub, get_hub
 from greenlet import getcurrent
 
 from ..internals.cpython import (
-    Handle,
-    ThreadSafeHandle,
     remove_cancelled_timers,
     shrink_tls_buffer,
+    thread_safe_handle,
     without_last_frame,
 )
 from .executor import GreenletExecutor
@@ -95,6 +94,7 @@ class GreenletEventLoop(InlineIOLoop, BlockingAware):
         # sets these two again, and goes on with _stopping, _ready and _scheduled.
         self._selector: HubSelector = HubSelector(hub)  # None after close()
         self._debug = False
+        self._finalizer = self._asyncgen_finalizer_hook
         super().__init__(self._selector, propagated)
 
     # Running
@@ -123,6 +123,7 @@ class GreenletEventLoop(InlineIOLoop, BlockingAware):
         """Close the loop; blocking calls that its executor still runs are killed."""
         executor = self._default_executor
         super().close()
+        self._finalizer = None  # or only the garbage collector would free the loop
         if isinstance(executor, GreenletExecutor):
             executor.kill()
 
@@ -161,9 +162,9 @@ class GreenletEventLoop(InlineIOLoop, BlockingAware):
         if self._debug:
             self._check_callback(callback, "call_soon_threadsafe")
         selector.wake()
-        handle: Handle = ThreadSafeHandle(callback, args, self, context)
+        handle = thread_safe_handle(callback, args, self, context)
         self._ready.append(handle)
-        return without_last_frame(handle)
+        return handle
 
     def _check_thread(self) -> None:
         """Do nothing: asyncio's debug mode takes greenlets for threads after monkey-patching. ``wake()`` knows them."""

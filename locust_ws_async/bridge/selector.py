@@ -38,7 +38,13 @@ from .isolation import park
 __all__ = ["READ", "WRITE", "HubSelector"]
 
 POLLS_PER_HUB_TURN = 8
-FOREVER = 86_400.0  # seconds; asyncio's loops wait no longer either
+"""Of so many polls in a row one is a turn of the hub. A turn serves the descriptors of all greenlets, which may be
+thousands, and a poll only our own. With 8, a loop that never waits pays for the hub in one pass of eight, and another
+greenlet waits for eight passes of it at the most. The figure is a choice between the two, and not a measured
+optimum."""
+
+FOREVER = 86_400.0
+"""Seconds; asyncio's loops wait no longer either (``MAXIMUM_SELECT_TIMEOUT``)."""
 
 READ, WRITE = 1, 2  # libev's and libuv's masks, the same in both
 
@@ -71,7 +77,7 @@ class HubSelector(Selector):
         self.parked: greenlet.greenlet | None = None
         """The greenlet that waits in ``select()``."""
         self.timer_deadline = 0.0
-        """When the timer goes off, on the monotonic clock; 0.0 while it is not armed."""
+        """When the timer goes off, on the monotonic clock; 0.0 while it is not armed, which is never in the future."""
         self.recorded: dict[int, int] | None = None
         """By descriptor, what was ready while the greenlet was busy elsewhere, if any; their watchers are stopped."""
         self.polls_in_a_row = 0

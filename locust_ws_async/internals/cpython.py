@@ -36,7 +36,6 @@ __all__ = [
     "Selector",
     "SelectorEventLoop",
     "Task",
-    "ThreadSafeHandle",
     "begin_asyncgen",
     "current_task",
     "enter_task",
@@ -49,6 +48,7 @@ __all__ = [
     "set_running_loop",
     "shrink_tls_buffer",
     "silence_destroy_warning",
+    "thread_safe_handle",
     "tls_stream_ended",
     "without_last_frame",
 ]
@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from collections import deque
     from collections.abc import AsyncGenerator
     from concurrent.futures import Executor
+    from contextvars import Context
 
     class Handle(asyncio.Handle):
         _loop: Any
@@ -129,7 +130,7 @@ else:
     SelectorEventLoop = asyncio.SelectorEventLoop
     Task = asyncio.Task
     Selector = selectors._BaseSelectorImpl
-    ThreadSafeHandle = getattr(events, "_ThreadSafeHandle", Handle)
+    ThreadSafeHandle = getattr(events, "_ThreadSafeHandle", Handle)  # since 3.14
 
     enter_task = asyncio.tasks._enter_task
     leave_task = asyncio.tasks._leave_task
@@ -201,6 +202,16 @@ def refuse_free_threading() -> None:
     """
     if "free-threading" in sys.version:  # as sys.version says since 3.13; where the lock is on again it still does
         raise unsupported("gevent's greenlets and free-threaded builds of Python do not go together", "gevent")
+
+
+def thread_safe_handle(callback: Any, args: Any, loop: SelectorEventLoop, context: Context | None) -> Handle:
+    """Return the kind of handle that ``call_soon_threadsafe()`` returns.
+
+    In debug mode the stack that it keeps ends with the caller of our caller.
+    """
+    kind = ThreadSafeHandle
+    handle = without_last_frame(without_last_frame(kind(callback, args, loop, context)))
+    return handle if kind is Handle else without_last_frame(handle)  # it has an __init__() of its own
 
 
 def silence_destroy_warning(task: asyncio.Task[Any]) -> None:
