@@ -161,15 +161,16 @@ class AsyncWebSocketUser(AsyncUser):
     abstract = True
 
     engine: str = "websockets"
-    """The library that moves the frames: ``"websockets"``, or ``"picows"``, which large messages gain by."""
+    """The library that reads and writes the frames: ``"websockets"``, or ``"picows"``, which is faster with large
+    messages."""
 
     reported: Collection[str] = ALL_ROWS
     """The row types to report; every row counts into Locust's Aggregated. E.g. ``{"WS CONNECT", "WS REQUEST"}``."""
 
     connect_backoff: Backoff | None = Backoff()
-    """After a failed connect the user's next one waits this long first, and an ``on_start`` that could not connect is
-    called again, up to ``attempts`` times in all: Locust would otherwise end the user for good
-    (``User.run()``). None for neither."""
+    """How long the user waits after a failed connect before its next one. An ``on_start`` that could not connect is
+    called again after this delay, at most ``attempts`` times in all; otherwise Locust would end the user for good
+    (``User.run``). None does neither."""
 
     # The defaults of ConnectOptions, which documents each of them.
     headers: Mapping[str, str] | Iterable[tuple[str, str]] = _DEFAULTS.headers
