@@ -296,3 +296,14 @@ def test_delays_grow_until_a_success() -> None:
         life.delay_over()
         life.handshake_done()
         life.on_connected_done()
+
+
+def test_a_loss_during_on_connected_is_a_failed_attempt() -> None:
+    life = ConnectionState(close_timeout=CLOSE_TIMEOUT, has_on_connected=True, retry=Retry(Backoff(0, 0, attempts=1)))
+    cut = CloseInfo(None, None, None)
+    life.handshake_done()
+    life.on_connected_done()
+    assert Do.RECONNECT in life.closed(cut)
+    life.delay_over()
+    life.handshake_done()
+    assert Do.FINISH in life.closed(cut)
