@@ -44,6 +44,7 @@ class World:
 
     def __init__(self, has_on_connected: bool, reconnects: bool, attempts: int | None) -> None:
         self.attempts = attempts
+        self.reconnects = reconnects
         self.has_on_connected = has_on_connected
         retry = Retry(Backoff(0, 0, attempts=attempts)) if reconnects else None
         self.life = ConnectionState(close_timeout=CLOSE_TIMEOUT, has_on_connected=has_on_connected, retry=retry)
@@ -183,7 +184,10 @@ class World:
 
     def fails(self, task: ConnectingTask) -> None:
         if task.reconnects:
+            gives_up = self.life.state is State.RECONNECTING and self.attempts_in_a_row == self.attempts
+            ends = self.life.state is State.CLOSED or gives_up
             self.happens(self.life.attempt_failed)
+            assert (self.life.state is State.CLOSED) == ends
             if self.life.state is State.WAITING_FOR_EOF:
                 task.at = "lost"
             else:
@@ -207,7 +211,7 @@ class World:
         self.in_session = False
         rcvd = None if code is None or self.aborted else Close(code, "")
         sent = Close(1000, "") if self.close_frame_out else None
-        was_closed = self.life.state is State.CLOSED
+        before = self.life.state
         woken: list[Decisions] = []
 
         def closed() -> Decisions:
@@ -216,7 +220,10 @@ class World:
 
         self.happens(closed)
         assert not self.timer_runs
-        assert was_closed or Do.FAIL_WAITS in woken[0]
+        assert before is State.CLOSED or Do.FAIL_WAITS in woken[0]
+        if before is State.OPEN:
+            comes_back = self.reconnects and (rcvd is None or rcvd.code != 1000)
+            assert self.life.state is (State.BACKING_OFF if comes_back else State.CLOSED)
 
     def end(self) -> None:
         """The user closes the connection, everything that is under way comes to its end."""
@@ -237,15 +244,66 @@ class World:
     has_on_connected=st.booleans(),
     attempts=st.sampled_from([None, 1, 3]),
     reconnects=st.sampled_from([True, True, False]),
-    choices=st.lists(st.integers(0, 2**12), min_size=10, max_size=50),
+    choices=st.lists(st.integers(0, 2**12), min_size=30, max_size=60),
 )
 def test_a_history(has_on_connected: bool, attempts: int | None, reconnects: bool, choices: list[int]) -> None:
     world = World(has_on_connected, reconnects, attempts)
     for choice in choices:
         steps = world.steps()
-        if choice % 16 == 0 or not steps:
+        if choice % 16 == 15 or not steps:
             steps = world.interventions()
         if not steps:
             break
         steps[choice // 16 % len(steps)]()
     world.end()
+
+
+def test_failures_are_counted_in_a_row() -> None:
+    """What succeeds begins anew, also where the connection is lost at once."""
+    retry = Retry(Backoff(0, 0, attempts=2))
+    life = ConnectionState(close_timeout=CLOSE_TIMEOUT, has_on_connected=False, retry=retry)
+    cut = CloseInfo(None, None, None)
+    life.handshake_done()
+    for _ in range(3):
+        life.closed(cut)
+        life.delay_over()
+        assert Do.RECONNECT in life.attempt_failed()
+        life.delay_over()
+        assert Do.COUNT_RECONNECT in life.handshake_done()
+    life.closed(cut)
+    life.delay_over()
+    assert Do.RECONNECT in life.attempt_failed()
+    life.delay_over()
+    assert Do.FINISH in life.attempt_failed()
+
+
+def test_delays_grow_until_a_success() -> None:
+    retry = Retry(Backoff(1.0, 100.0, factor=2.0, jitter=0))
+    life = ConnectionState(close_timeout=CLOSE_TIMEOUT, has_on_connected=True, retry=retry)
+    cut = CloseInfo(None, None, None)
+    life.handshake_done()
+    life.on_connected_done()
+    for _ in range(2):
+        life.closed(cut)
+        assert life.delay == 1.0
+        life.delay_over()
+        life.attempt_failed()
+        assert life.delay == 2.0
+        life.delay_over()
+        life.handshake_done()
+        life.closed(cut)  # during on_connected
+        assert life.delay == 4.0
+        life.delay_over()
+        life.handshake_done()
+        life.on_connected_done()
+
+
+def test_a_loss_during_on_connected_is_a_failed_attempt() -> None:
+    life = ConnectionState(close_timeout=CLOSE_TIMEOUT, has_on_connected=True, retry=Retry(Backoff(0, 0, attempts=1)))
+    cut = CloseInfo(None, None, None)
+    life.handshake_done()
+    life.on_connected_done()
+    assert Do.RECONNECT in life.closed(cut)
+    life.delay_over()
+    life.handshake_done()
+    assert Do.FINISH in life.closed(cut)
