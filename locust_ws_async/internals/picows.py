@@ -7,7 +7,6 @@ import importlib
 import logging
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
-from importlib.metadata import version
 from typing import Any, cast
 
 import picows
@@ -26,6 +25,8 @@ def _check() -> None:
     needed += [(_TLSTransport, "aiofastnet.ssl_transport.SSLTransportBase", "_retry_ssl_read")]
     for owner, path, name in needed:
         if not hasattr(owner, name):
+            from importlib.metadata import version  # an import that takes long
+
             raise ImportError(
                 f"picows {version('picows')} with aiofastnet {version('aiofastnet')} has no {path}.{name}, which the "
                 'engine "picows" needs: install picows 2.3.1 with aiofastnet 1.2.0, a newer locust_ws_async, or use '

@@ -241,7 +241,7 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
 
     def _buffer_of_its_own(self, sizehint: int) -> memoryview | None:
         # Fast path "payloads read in place": spares a payload over 64 KiB a copy (benchmarks/README.md). The plain twin
-        # is FrameSplitter.feed, which copies what comes with other frames, too.
+        # is FrameSplitter.feed, which copies the payload.
         space = self._splitter.payload_space if self._splitter is not None else None
         if space is not None and (sizehint < 0 or sizehint <= len(space) - _TLS_RECORD):
             return space
@@ -313,8 +313,9 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
             self._update_fast_path()
 
     def _update_fast_path(self) -> None:
-        splitter = self._splitter
-        allowed = splitter is not None and splitter.between_messages and not self._closing.discarding
+        if self._closing.discarding:
+            self._splitter = None  # and with it the memory of a payload that was under way
+        allowed = self._splitter is not None and self._splitter.between_messages
         self._fast_path_limit = min(self._max_size, 65535) if allowed else NO_FAST_PATH
 
     def _parse(self, data: bytes, arrived: float) -> None:
@@ -409,6 +410,7 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
     def fail(self, close: Close, /) -> None:
         self._follow_parser()
         super().fail(close)
+        self._update_fast_path()
 
     def _can_write_close(self) -> bool:
         return self._parser.state is not State.CLOSED
