@@ -3,33 +3,35 @@
 asyncio's semantics are asyncio's code: what is overridden here says why. Two parts have files of their own:
 ``inline_io.py`` the fast paths, ``propagation.py`` the exceptions that must leave ``run_forever()``.
 
-The greenlet of a loop leaves for the hub in five ways. They differ in what asyncio calls the current task and the
-running loop meanwhile, in what a watcher of a descriptor does when it fires, and in where an exception arrives that is
-thrown in (a kill, ``gevent.Timeout``):
+The greenlet of a loop leaves for the hub in five ways:
 
-======================  ================  ======================  =========================  ===========================
-The greenlet leaves in  Loop and task     A watcher calls         The wait is ended by       An exception thrown in
-======================  ================  ======================  =========================  ===========================
-``select()``: the loop  no task is        ``greenlet.switch``:    I/O, the timer,            leaves ``run_forever()``
-is idle                 current; the      the greenlet goes on    ``wake()``                 directly
-(``selector.py``)       loop is cleared
-                        and set again
-``_run_once()``: a      as above          as above                as above; all but I/O is   as above
-pass's short cut                                                  left to asyncio's pass
-(``inline_io.py``)
-``wait_for_io_inline``  both are cleared  as above                as above; the task then    is raised by the loop after
-: a task waits in       and set again                             awaits a future            this step of the task; the
-place                                                                                        host cancels the task
-(``inline_io.py``)
-``hub.switch()``: a     as above          ``_record``: it is      whatever the greenlet      ``GreenletExit`` becomes
-coroutine or callback                     stopped, and            blocks for                 ``Killed`` in a task, and
-blocks through gevent                     ``select()`` gives its                             leaves the loop after this
-(``isolation.py``)                        event later                                        step; all else is raised
-                                                                                             where it blocks
-``LoopHost.call()``: a  none in this      ``switch`` of another   the end of the function    arrives in the function,
-plain function runs     greenlet          greenlet, which runs                               and ends the other greenlet
-(``host.py``)                             the loop meanwhile
-======================  ================  ======================  =========================  ===========================
+1. The loop is idle: ``select()`` parks the greenlet (``selector.py``).
+2. The same by the short cut of a pass over the loop (``_run_once()`` in ``inline_io.py``).
+3. A task waits inside of itself (``wait_for_io_inline()`` in ``inline_io.py``).
+4. A coroutine or a callback blocks through gevent: ``hub.switch()`` (``isolation.py``).
+5. A plain function runs in the greenlet, and blocks: ``LoopHost.call()`` (``host.py``).
+
+They differ in what becomes of the current task and the running loop, in what a descriptor's watcher calls when it
+fires, in what ends the wait, and in where an exception arrives that is thrown in meanwhile (a kill,
+``gevent.Timeout``):
+
+===  ====================  ======================  ==================================  ===============================
+way  current task          a watcher calls         what ends the wait                  an exception thrown in
+===  ====================  ======================  ==================================  ===============================
+1    there is none         ``greenlet.switch``     I/O, the timer, ``wake()``          leaves ``run_forever()`` at once
+2    there is none         ``greenlet.switch``     the same; asyncio's pass does the   leaves ``run_forever()`` at once
+                                                   rest unless it was I/O
+3    left, entered again   ``greenlet.switch``     the same; the task awaits a future  leaves ``run_forever()`` after
+                                                   unless it was I/O                   this step of the task
+4    left, entered again   ``_record``, for the    whatever it blocks for              is raised there; a kill becomes
+                           next ``select()``                                           a cancellation of the task, and
+                                                                                       leaves the loop after this step
+5    none in this          ``switch`` of the       the end of the function             is raised in the function; a kill
+     greenlet              greenlet that runs                                          ends the other greenlet as well
+                           the loop meanwhile
+===  ====================  ======================  ==================================  ===============================
+
+In the first four the running loop is cleared before the switch, and set again after it.
 """
 
 from __future__ import annotations

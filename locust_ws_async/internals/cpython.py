@@ -179,7 +179,7 @@ def _check() -> None:
     if sys.platform != "win32":
         methods += ["_check_signal", "_handle_signal"]
     require("an asyncio event loop", dir(SelectorEventLoop), methods)
-    # What of it is called, and not only there: the override of _run_once(), and who calls it.
+    # The short cut stands in _run_once(), which run_forever() has to call for each pass.
     require("asyncio's run_forever()", names_in(loop.run_forever), ["_run_once"])
     require("a task", dir(asyncio.Task), ["_exception", "_log_destroy_pending", "_loop", "_must_cancel"])
     require("a callback's handle", dir(asyncio.Handle), ["_loop", "_run", "_source_traceback"])
@@ -194,8 +194,7 @@ _check()
 
 
 def refuse_free_threading() -> None:
-    """Raise ``ImportError`` on a build of CPython without the global interpreter lock, whether it is switched on or
-    not.
+    """Raise ``ImportError`` on a free-threaded build of CPython, also where its global interpreter lock is switched on.
 
     Such a build runs a step of a task inside of a critical section of that task, which belongs to the thread. A
     greenlet that leaves for the hub in the middle of a step would take the section along.

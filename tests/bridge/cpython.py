@@ -58,7 +58,7 @@ if sys.version_info >= (3, 14):
     SKIPPED |= {
         "SubprocessThreadedWatcherTests": THREADED_WATCHER,
         "TestCGetEventLoop.test_get_event_loop_new_process": MULTIPROCESSING,
-        "TestPyGetEventLoop.test_get_event_loop_new_process": IN_PYTHON,
+        "TestPyGetEventLoop": IN_PYTHON,
     }
 
 OTHER_SELECTORS = {"EPollEventLoopTests", "KqueueEventLoopTests", "PollEventLoopTests"}
