@@ -240,8 +240,8 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         return self._shared if self._other_buffer is None else self._other_buffer
 
     def _buffer_of_its_own(self, sizehint: int) -> memoryview | None:
-        # Fast path "payloads read in place": spares a payload over 64 KiB a copy (benchmarks/README.md). The plain twin
-        # is FrameSplitter.feed, which copies the payload.
+        # Fast path "payloads read in place": 300 k instructions less for a message of 200,000 bytes: it is not copied
+        # (benchmarks/README.md). The plain twin is FrameSplitter.feed, which copies.
         space = self._splitter.payload_space if self._splitter is not None else None
         if space is not None and (sizehint < 0 or sizehint <= len(space) - _TLS_RECORD):
             return space
