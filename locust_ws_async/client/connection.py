@@ -209,7 +209,7 @@ class WebSocketConnection(ConnectionLifecycle):
             raise error
 
     def write(self, opcode: int, payload: bytes) -> None:
-        """Write and count a message that is not sent by ``send``, and has rows of its own; or drop it where it may not be sent."""
+        """Write and count a message that has a row of its own, not that of ``send``; drop it after a close frame."""
         if not self.connected:
             return  # no data may follow a close frame (RFC 6455 section 5.5.1), not even an answer to a keepalive
         self._wire_send(opcode, payload)
