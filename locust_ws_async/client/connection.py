@@ -168,14 +168,29 @@ class WebSocketConnection(ConnectionLifecycle):
             TypeError: the message is neither str nor bytes-like.
         """
         started = perf_counter()
-        opcode, payload = encode(message, text)
+        if text is None and type(message) is str:  # what most messages are, without a call
+            opcode, payload = TEXT, message.encode()
+        else:
+            opcode, payload = encode(message, text)
         if self._life.state is not _OPEN:
             started = await self._ready_for(SEND, started)
-        size = self._write(opcode, payload)
+        # As `write` does, without a call. A slot is read and then called: the interpreter is quick with slots and with
+        # methods, and slow with a slot that is called as a method.
+        size = len(payload)
+        wire_send = self._wire_send
+        wire_send(opcode, payload)
+        stats = self.stats
+        if opcode == TEXT:
+            stats.texts_sent += 1
+            stats.text_bytes_sent += size
+        else:
+            stats.binaries_sent += 1
+            stats.binary_bytes_sent += size
         if self._drain_waiters is not None:
             await self._drain(started)
-        if self._report_send is not None:
-            self._report_send(SEND, self.name, (perf_counter() - started) * 1000.0, size, None, started, self.url, None)
+        report = self._report_send
+        if report is not None:
+            report(SEND, self.name, (perf_counter() - started) * 1000.0, size, None, started, self.url, None)
         self._sends_since_yield += 1
         if self._sends_since_yield >= _SENDS_PER_YIELD:
             self._sends_since_yield = 0
@@ -195,23 +210,16 @@ class WebSocketConnection(ConnectionLifecycle):
             raise error
 
     def write(self, opcode: int, payload: bytes) -> None:
-        """Write and count a message that is not sent by ``send``, and has rows of its own; or drop it: see below."""
-        # No data may follow a close frame (RFC 6455 section 5.5.1), not even an answer to a keepalive.
-        if self.connected:
-            self._write(opcode, payload)
-
-    def _write(self, opcode: int, payload: bytes) -> int:
-        # Returns the size in bytes.
-        size = len(payload)
+        """Write and count a message that has a row of its own, not that of ``send``; drop it after a close frame."""
+        if not self.connected:
+            return  # no data may follow a close frame (RFC 6455 section 5.5.1), not even an answer to a keepalive
         self._wire_send(opcode, payload)
-        stats = self.stats
         if opcode == TEXT:
-            stats.texts_sent += 1
-            stats.text_bytes_sent += size
+            self.stats.texts_sent += 1
+            self.stats.text_bytes_sent += len(payload)
         else:
-            stats.binaries_sent += 1
-            stats.binary_bytes_sent += size
-        return size
+            self.stats.binaries_sent += 1
+            self.stats.binary_bytes_sent += len(payload)
 
     # Receiving
 
@@ -260,7 +268,8 @@ class WebSocketConnection(ConnectionLifecycle):
             # Fast path "inline wait": 8.8 k of 48.3 k instructions an echo (benchmarks/README.md). The task waits where
             # it is, without a future and a step of the task to come back to it. The future below is the plain twin.
             self._recv_waiter = WAITING_INLINE
-            if self.wait_for_io_inline() or self._recv_waiter is None:  # something was read, or woke us otherwise
+            wait_for_io_inline = self.wait_for_io_inline
+            if wait_for_io_inline() or self._recv_waiter is None:  # something was read, or woke us otherwise
                 self._recv_waiter = None
                 continue
             waiter = self._recv_waiter = self._create_future()
@@ -272,7 +281,7 @@ class WebSocketConnection(ConnectionLifecycle):
                 raise
             # Not before a connection's second wait: an inline wait keeps 1 KiB more of the greenlet's stack, which a
             # connection that only idles need not cost.
-            if self.wait_for_io_inline is no_inline_wait:
+            if wait_for_io_inline is no_inline_wait:
                 self.enable_inline_wait()
         message, size, arrived = queue.popleft()
         if queue.paused:
@@ -283,8 +292,9 @@ class WebSocketConnection(ConnectionLifecycle):
             waited = 0.0
         else:
             self.queue_wait = 0.0
-        if self._report_recv is not None:
-            self._report_recv(RECV, self.name, waited * 1000.0, size, None, called, self.url, message)
+        report = self._report_recv
+        if report is not None:
+            report(RECV, self.name, waited * 1000.0, size, None, called, self.url, message)
         if decode is None:
             return message
         if decode:
