@@ -23,7 +23,8 @@ LAYERS = {
     "__init__": {"users"},
     "users": GLUE | {"tasksets", "request_events", "http_session"},
     "tasksets": GLUE,
-    "request_events": GLUE,
+    "request_events": GLUE | {"statistics"},
+    "statistics": {"locust", "internals.locust"},
     "http_session": GLUE | {"requests"},  # a dependency of Locust's
     "client": {
         *("websockets", "picows", "python_socks", "idna", "exceptions", "hosting", "fast_paths"),
@@ -67,6 +68,7 @@ ORDER = """
     client.client               makes connections
     client                      the public names
 
+    statistics                  from operations to Locust's numbers
     http_session                Locust's side
     request_events
     tasksets

@@ -14,6 +14,7 @@ from typing import Any
 from locust import TaskSet, User
 from locust.event import EventHook
 from locust.runners import Runner
+from locust.stats import RequestStats, StatsEntry
 from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 
 from .checks import names_in, require
@@ -22,11 +23,13 @@ __all__ = [
     "adopt_root_task_set",
     "is_stopping",
     "is_waiting",
+    "keep_response_times",
     "listeners_of",
     "replace_sleep",
     "set_running",
     "set_waiting",
     "statistics_among",
+    "stats_of",
 ]
 
 logger = logging.getLogger(__name__)
@@ -36,6 +39,7 @@ def _check() -> None:
     require("Locust's User", names_in(User.__init__), ["_state"], "locust")
     require("Locust's User.run()", names_in(User.run), ["_state", "_taskset_instance", "on_start", "on_stop"], "locust")
     require("Locust's TaskSet.wait()", names_in(TaskSet.wait), ["_sleep"], "locust")
+    require("Locust's StatsEntry", dir(StatsEntry), ["_cache_response_times"], "locust")
     require("Locust's EventHook", names_in(EventHook.__init__), ["_handlers"], "locust")
 
 
@@ -121,3 +125,18 @@ _ON_REQUEST = _on_request()
 @lru_cache(maxsize=1)
 def _tell_of_unknown_statistics() -> None:
     logger.debug("Locust's listener for its statistics is an unknown one: each request event is fired by itself")
+
+
+# Statistics
+
+
+def stats_of(listener: Callable[..., Any]) -> RequestStats:
+    """Return the statistics in which *listener*, one of those of :func:`statistics_among`, counts."""
+    (runner,) = (cell.cell_contents for cell in listener.__closure__ or () if isinstance(cell.cell_contents, Runner))
+    stats: RequestStats = runner.stats
+    return stats
+
+
+def keep_response_times(entry: StatsEntry, second: int) -> None:
+    """Let *entry* keep a copy of its response times, as they were at the end of this *second*."""
+    entry._cache_response_times(second)
