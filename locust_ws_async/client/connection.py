@@ -8,7 +8,7 @@ from collections.abc import Coroutine, Generator
 from json import dumps, loads
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, SupportsFloat
 
 from websockets.exceptions import ConcurrencyError
 from websockets.frames import Close
@@ -20,6 +20,7 @@ from .messages.matching import Correlation, Match, any_message
 from .messages.message import Received, encode
 from .messages.requests import MessageWait
 from .messages.router import MessageRouter
+from .messages.since import checked_since
 from .messages.subscriptions import Handler, SentAt, Subscription
 from .observing.events import PING, RECV, SEND
 from .session.lifecycle import WAITING_INLINE, ConnectionLifecycle, inline_wait_not_enabled
@@ -207,12 +208,13 @@ class WebSocketConnection(ConnectionLifecycle):
 
     # Receiving
 
-    def recv(self, decode: bool | None = None) -> Coroutine[Any, Any, Any]:
+    def recv(self, decode: bool | None = None, *, since: SupportsFloat | None = None) -> Coroutine[Any, Any, Any]:
         """
         Wait for the next message: str for text, bytes for binary. With ``decode``: True gives str, False bytes.
 
         The ``WS RECV`` row has the time from this call to the arrival of the message at the socket; 0 when it was there
-        already. What it waited in the queue for this call is ``queue_wait``.
+        already. What it waited in the queue for this call is ``queue_wait``. With ``since``, a ``time.perf_counter()``
+        or a tick of ``pace``, the time counts from there; any message will do, also one that arrived before (0 then).
 
         Cancelling is safe: no message is lost, and the wait is not reported. Nor is a wait that ends because this side
         closed the connection.
@@ -220,8 +222,13 @@ class WebSocketConnection(ConnectionLifecycle):
         Raises:
             ConnectionClosed: the connection ended and all messages are taken.
             websockets.exceptions.ConcurrencyError: another task waits in ``recv``.
+            ValueError: ``since`` is in the future.
         """
-        return self._receive(decode, False)
+        return self._receive(decode, False) if since is None else self._receive_since(decode, checked_since(since))
+
+    def discard(self) -> int:
+        """Drop the messages that wait for ``recv``. Returns how many."""
+        return len(self.queue.find(any_message))
 
     def __aiter__(self) -> Self:
         return self
@@ -238,8 +245,14 @@ class WebSocketConnection(ConnectionLifecycle):
         """
         return loads(await self._receive(None, False))
 
-    async def _receive(self, decode: bool | None, iterating: bool) -> str | bytes:
+    async def _receive_since(self, decode: bool | None, since: float) -> str | bytes:
         called = perf_counter()
+        message = await self._receive(decode, False, since)
+        self.queue_wait = max(0.0, called - self.arrived)
+        return message
+
+    async def _receive(self, decode: bool | None, iterating: bool, since: float | None = None) -> str | bytes:
+        called = since or perf_counter()
         queue = self.queue
         has_waited = False
         while not queue:
@@ -266,6 +279,7 @@ class WebSocketConnection(ConnectionLifecycle):
         message, size, arrived = queue.popleft()
         if queue.paused:
             queue.resume_if_drained()
+        self.arrived = arrived
         waited = arrived - called
         if waited < 0.0:
             self.queue_wait = -waited
@@ -339,6 +353,7 @@ class WebSocketConnection(ConnectionLifecycle):
         timeout: float | None = DEFAULT,
         name: str | None = None,
         catch_response: bool = False,
+        since: SupportsFloat | None = None,
     ) -> MessageWait:
         """
         Send a message and wait for its reply: ``reply = await connection.request(...)``.
@@ -373,17 +388,19 @@ class WebSocketConnection(ConnectionLifecycle):
             timeout: seconds to wait, None for no limit; by default ``request_timeout``.
             name: the row's name; by default the connection's.
             catch_response: for ``async with``.
+            since: count the time from this instant, a ``time.perf_counter()`` or a tick of ``pace``, and not from the
+                send; what a reconnect takes is in it then. The timeout counts from the call all the same.
 
         Raises:
             MessageTimeout: there was no reply in time.
             ConnectionClosed: the connection is over, or ended before the reply.
-            ValueError: the request has no such field as ``json_field`` looks for.
+            ValueError: the request has no such field as ``json_field`` looks for, or ``since`` is in the future.
         """
         text = bytes(payload) if isinstance(payload, (bytearray, memoryview)) else payload
         if not isinstance(text, (str, bytes)):
             text = dumps(payload, separators=(",", ":"))
         key = match.key_of_request(text) if isinstance(match, Correlation) else None
-        return self._message_wait((*encode(text), key), match, timeout, name, False, catch_response)
+        return self._message_wait((*encode(text), key), match, timeout, name, False, catch_response, since)
 
     def expect(
         self,
@@ -393,6 +410,7 @@ class WebSocketConnection(ConnectionLifecycle):
         name: str | None = None,
         optional: bool = False,
         catch_response: bool = False,
+        since: SupportsFloat | None = None,
     ) -> MessageWait:
         """
         Wait for a message that matches; also for one that is there already and waits for ``recv``.
@@ -406,10 +424,13 @@ class WebSocketConnection(ConnectionLifecycle):
             name: the row's name; by default the connection's.
             optional: a timeout is no failure: the result is None, and the row has no time.
             catch_response: for ``async with``.
+            since: count the time from this instant, a ``time.perf_counter()``, a ``connection.arrived`` or a tick of
+                ``pace``, and take only a message that arrived after it; older ones stay for others. ValueError if it
+                is in the future.
         """
         if isinstance(match, Correlation):
             raise TypeError("json_field pairs a reply with its request; to expect a value: json_subset({...: value})")
-        return self._message_wait(None, match, timeout, name, optional, catch_response)
+        return self._message_wait(None, match, timeout, name, optional, catch_response, since)
 
     def _message_wait(
         self,
@@ -419,10 +440,12 @@ class WebSocketConnection(ConnectionLifecycle):
         name: str | None,
         optional: bool,
         checked: bool,
+        since: SupportsFloat | None,
     ) -> MessageWait:
         if timeout is DEFAULT:
             timeout = self._options.request_timeout
-        return MessageWait(self, payload, match, timeout, self.name if name is None else name, optional, checked)
+        row = self.name if name is None else name
+        return MessageWait(self, payload, match, timeout, row, optional, checked, since)
 
     def on(self, match: Match, handler: Handler, *, name: str | None = None) -> Subscription:
         """

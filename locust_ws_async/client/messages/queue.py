@@ -70,12 +70,14 @@ class ReceiveQueue(deque[tuple["str | bytes", int, float]]):
         if not wire.transport.is_closing():
             wire.resume_reading()
 
-    def find(self, match: Match, *, take: bool = True, limit: int | None = None) -> list[Received]:
-        """The messages that match, ``limit`` at most; ``take`` them away."""
+    def find(
+        self, match: Match, *, take: bool = True, limit: int | None = None, since: float | None = None
+    ) -> list[Received]:
+        """The messages that match and arrived after ``since``, ``limit`` at most; ``take`` them away."""
         found: list[Received] = []
         left: list[tuple[str | bytes, int, float]] = []
         for entry in self:
-            if len(found) != limit and matches(match, entry[0]):
+            if len(found) != limit and (since is None or entry[2] > since) and matches(match, entry[0]):
                 found.append(Received(*entry))
             else:
                 left.append(entry)

@@ -7,13 +7,14 @@ import json
 from collections.abc import Callable, Coroutine, Hashable
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, SupportsFloat
 
 from ...exceptions import CatchResponseError, ConnectionClosed, MessageTimeout
 from ..lazy_coroutine import LazyCoroutine
 from ..observing.events import RECV, REQUEST
 from .matching import Correlation, Match
 from .message import Received
+from .since import checked_since
 
 if TYPE_CHECKING:
     from ..connection import WebSocketConnection
@@ -30,7 +31,7 @@ _NOT_READ = "no message that matches within the timeout, and none was read: the 
 class PendingWait:
     """One wait. ``future`` is None once it was given up; what comes now is late."""
 
-    __slots__ = ("deadline", "future", "key", "match", "name", "number", "problem", "reports_late", "started")
+    __slots__ = ("deadline", "future", "key", "match", "name", "number", "problem", "reports_late", "since", "started")
 
     def __init__(
         self,
@@ -52,6 +53,7 @@ class PendingWait:
         self.future: asyncio.Future[Received] | None = future
         self.reports_late = reports_late
         self.problem: Exception | None = None  # what the match raised for a message
+        self.since: float | None = None  # messages that arrived before are for others
 
     @property
     def abandoned(self) -> bool:
@@ -114,7 +116,7 @@ class PendingWaits:
         for waiter in self._plain.values():
             if oldest is not None and waiter.number > oldest.number:
                 break
-            if waiter.abandoned:
+            if waiter.abandoned or (waiter.since is not None and arrived <= waiter.since):
                 continue
             if self._matches(waiter, message):
                 oldest = waiter
@@ -240,6 +242,7 @@ class MessageWait(LazyCoroutine[Any]):
         "_outcome",
         "_payload",
         "_reply",
+        "_since",
         "_started",
         "_timeout",
     )
@@ -253,6 +256,7 @@ class MessageWait(LazyCoroutine[Any]):
         name: str,
         optional: bool,
         checked: bool,
+        since: SupportsFloat | None = None,
     ) -> None:
         super().__init__()
         self._connection = connection
@@ -262,6 +266,7 @@ class MessageWait(LazyCoroutine[Any]):
         self._name = name
         self._optional = optional
         self._checked = checked
+        self._since = None if since is None else checked_since(since)
         self._started = 0.0
         self._outcome: Received | None = None
         self._reply: Reply | None = None
@@ -304,7 +309,7 @@ class MessageWait(LazyCoroutine[Any]):
         """Send, if it is a request, and wait. Failures are reported here."""
         connection = self._connection
         closed_before = connection.closed_by_user
-        self._started = perf_counter()
+        self._started = perf_counter() if self._since is None else self._since
         try:
             if self._take_from_queue():
                 return
@@ -314,6 +319,7 @@ class MessageWait(LazyCoroutine[Any]):
                 if self._take_from_queue():  # what came right behind the handshake of a reconnect
                     return
             self._outcome = await self._wait(timeout)
+            connection.arrived = self._outcome.arrived
         except MessageTimeout as exc:
             if not self._optional:
                 self._report(exc)
@@ -328,8 +334,9 @@ class MessageWait(LazyCoroutine[Any]):
         """Whether what is expected is there already."""
         if self._payload is None:
             assert not isinstance(self._match, Correlation)
-            if found := self._connection.queue.find(self._match, limit=1):
+            if found := self._connection.queue.find(self._match, limit=1, since=self._since):
                 self._outcome = found[0]
+                self._connection.arrived = found[0].arrived
                 return True
         return False
 
@@ -350,7 +357,8 @@ class MessageWait(LazyCoroutine[Any]):
                     else:
                         lost = perf_counter()
                         await connection.until_ready()
-                        self._started += perf_counter() - lost
+                        if self._since is None:
+                            self._started += perf_counter() - lost
         except TimeoutError:
             raise MessageTimeout() from None
         return None if self._timeout is None else self._timeout - (perf_counter() - began)
@@ -368,6 +376,8 @@ class MessageWait(LazyCoroutine[Any]):
         if is_request:
             connection.write(opcode, payload)
         waiter = pending.add(self._match, key, self._name, self._started, timeout, is_request)
+        if not is_request:
+            waiter.since = self._since
         future = waiter.future
         assert future is not None
         try:

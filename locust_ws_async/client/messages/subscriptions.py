@@ -152,6 +152,7 @@ class Subscriptions:
             assert subscription.handler is not None
             try:
                 context = subscription.context.copy()  # no context is entered twice
+                self._connection.arrived = arrived
                 result = context.run(subscription.handler, message)
             except BaseException as exc:
                 if is_kill(exc):

@@ -97,6 +97,7 @@ class ConnectionLifecycle:
         "_sessions",
         "_waiter",
         "_write",
+        "arrived",
         "client",
         "closed_by_user",
         "interrupted",
@@ -150,6 +151,9 @@ class ConnectionLifecycle:
         self._sends_since_yield = 0  # without a wait in recv
         self.queue_wait = 0.0
         """Seconds that the last message had waited in the queue when it was taken: the time that a task was late."""
+        self.arrived = 0.0
+        """When the message that a task or handler was given last arrived (``perf_counter``). Read it at once: the next
+        message of this connection, whoever takes it, sets it anew."""
         self._drainers: list[asyncio.Future[None]] | None = None  # tasks in send, while writing is paused
         self._router: MessageRouter | None = None
         self.pings = Pings(self, self._loop)
