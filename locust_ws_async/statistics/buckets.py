@@ -24,7 +24,7 @@ from locust.env import Environment
 
 __all__ = ["bucket", "install", "use_locust_buckets"]
 
-_locusts_own = locust.stats.bucket_response_time
+_replaced = locust.stats.bucket_response_time  # Locust's own, as a rule
 
 
 def bucket(response_time: float) -> float:
@@ -44,15 +44,15 @@ def bucket(response_time: float) -> float:
 
 
 def install() -> None:
-    """Have Locust round by :func:`bucket`, unless its function has been replaced already."""
-    if locust.stats.bucket_response_time is _locusts_own:
+    """Have Locust round by :func:`bucket`, unless the author has replaced its function already."""
+    if _replaced.__module__ == "locust.stats":
         locust.stats.bucket_response_time = bucket  # type: ignore[assignment] # annotated as giving an int
     events.usage_monitor.add_listener(_keep_no_copies)  # type: ignore[no-untyped-call] # Locust's has no types
 
 
 def use_locust_buckets() -> None:
     """Leave the rounding to Locust after all. Call it in the locustfile, behind the import of the user class."""
-    locust.stats.bucket_response_time = _locusts_own
+    locust.stats.bucket_response_time = _replaced
 
 
 def _keep_no_copies(environment: Environment, **_: Any) -> None:  # every ten seconds
