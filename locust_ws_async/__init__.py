@@ -7,6 +7,7 @@ client reports what it does as Locust requests. The layers, of which each import
     tasksets    async def in Locust's task sets
     request_events  one operation -> one request event
     http_session    the cookies and headers of the user's HTTP client
+    pacing          ticks at a rate, virtual users at a rate
     statistics      how finely times are told apart; percentiles
     ----------------------------------------------------------------------------------------
     client      a WebSocket client made for measuring      knows asyncio, not locust, not gevent

@@ -19,10 +19,11 @@ PACKAGE = Path(locust_ws_async.__file__).parent
 GLUE = {"locust", "gevent", "client", "bridge", "exceptions", "fast_paths"}
 LAYERS = {
     "__init__": {"users"},
-    "users": GLUE | {"tasksets", "request_events", "http_session", "statistics"},
+    "users": GLUE | {"tasksets", "request_events", "http_session", "statistics", "pacing"},
     "tasksets": GLUE,
     "request_events": GLUE,
     "http_session": GLUE | {"requests"},  # a dependency of Locust's
+    "pacing": {"locust", "gevent", "statistics"},
     "statistics": {"locust"},
     "client": {"websockets", "picows", "python_socks", "exceptions", "hosting", "fast_paths"},
     "bridge": {"gevent", "greenlet", "hosting", "fast_paths"},
