@@ -17,9 +17,8 @@ __all__ = ["Late", "Pace", "Tick"]
 
 Late = Literal["catch-up", "skip"]
 
-_AHEAD = (
-    1.0  # seconds for which a rate that is a function is asked in advance, so that a slow one seldom wakes the loop
-)
+# A function is asked for the rate so many seconds in advance, so that a slow pace seldom wakes the loop.
+_AHEAD = 1.0
 
 
 class Tick:
