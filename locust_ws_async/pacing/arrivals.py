@@ -114,7 +114,10 @@ class Source:
         while self._user._state != LOCUST_STATE_STOPPING:
             due = schedule.next(perf_counter())
             # Both lie within the present step of the schedule, so that neither a stop nor a new rate waits for long.
-            gevent.sleep(max(0.0, (schedule.until if due is None else due) - perf_counter()))
+            moment = schedule.until if due is None else due
+            gevent.sleep(0)  # also where one arrival after the other is late
+            while (delay := moment - perf_counter()) > 0:  # gevent wakes up early where its hub was late
+                gevent.sleep(delay)
             if due is not None:
                 self._arrive(perf_counter() - due)
 

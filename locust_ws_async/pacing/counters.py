@@ -1,8 +1,9 @@
 """What was offered, and what came of it: counted in each process, added up on the master, told at the end.
 
 A worker puts its counters into each report to the master, which keeps the last ones of each worker: those of one that
-dies stay in the sum. They count from the start of the test. Reports of an earlier run that arrive late are recognized
-by the run's id. When the statistics are reset, the master keeps what was counted by then and takes it off.
+dies stay in the sum, but for what it had running. They count from the start of the test. Reports of an earlier run that
+arrive late are recognized by the run's id. When the statistics are reset, the master keeps what was counted by then and
+takes it off.
 """
 
 from __future__ import annotations
@@ -87,10 +88,16 @@ class _Run:
         self.until: float | None = None
 
     def counted(self) -> Snapshot:
-        return _sum([_own(), *self.of_workers.values()])
+        workers = getattr(_environment and _environment.runner, "clients", {})
+        reports = [
+            report if client_id in workers else _without_running(report)
+            for client_id, report in self.of_workers.items()
+        ]
+        return _sum([_own(), *reports])
 
 
 _run = _Run()
+_environment: Environment | None = None
 
 
 def snapshot() -> Snapshot:
@@ -144,6 +151,9 @@ def on_reset_stats(**_: Any) -> None:
 
 
 def on_init(environment: Environment, **_: Any) -> None:
+    global _environment
+    _environment = environment
+
     def on_spawning_complete(**_: Any) -> None:
         if environment.reset_stats and not isinstance(environment.runner, WorkerRunner):  # as the runner itself does
             on_reset_stats()
@@ -191,6 +201,14 @@ def _sum(snapshots: list[Snapshot]) -> Snapshot:
 
 def _negative(counted: Snapshot) -> Snapshot:
     """To take it off: all but what is running, which is no sum over time."""
-    negative = {key: _negative(value) if isinstance(value, dict) else -value for key, value in counted.items()}
-    negative.pop("running", None)
-    return negative
+    return {
+        key: _negative(value) if isinstance(value, dict) else -value for key, value in _without_running(counted).items()
+    }
+
+
+def _without_running(counted: Snapshot) -> Snapshot:
+    return {
+        key: _without_running(value) if isinstance(value, dict) else value
+        for key, value in counted.items()
+        if key != "running"
+    }
