@@ -166,13 +166,15 @@ class AsyncUser(User):
         loop = self._loop_host.loop
         if loop is not None and loop.to_carry(exc) is not None:
             raise exc
-        if contains_only(exc, WebSocketError):
-            return  # a failed row already
-        self.environment.events.user_error.fire(user_instance=self, exception=exc, tb=exc.__traceback__)
-        if self.environment.catch_exceptions:
-            logger.error("an exception of tick.spawn", exc_info=exc)
-        else:
+        self._tell(exc)
+        if not self.environment.catch_exceptions:
             self._loop_host.carry(exc)
+
+    def _tell(self, exc: Exception) -> None:
+        """As Locust tells what a task raises, but for errors that are failed rows already."""
+        if not contains_only(exc, WebSocketError):
+            self.environment.events.user_error.fire(user_instance=self, exception=exc, tb=exc.__traceback__)
+            logger.error("%s", exc, exc_info=exc)
 
     async def timed(
         self, name: str, awaitable: Awaitable[T], *, request_type: str = "ASYNC", since: SupportsFloat | None = None
@@ -205,7 +207,7 @@ class AsyncUser(User):
         try:
             super().run()  # type: ignore[no-untyped-call] # Locust's has no types
         except Exception:
-            if not self._arrived:  # of those nobody looks after the greenlet, and Locust has told it already
+            if not self._arrived:  # where it is from on_start, and Locust has told it already
                 raise
         finally:
             self._close()
@@ -223,7 +225,12 @@ class AsyncUser(User):
 
     def _stop(self) -> Any:
         self._loop_host.carry_no_more()  # a StopUser of a background task, say, would cut on_stop short
-        return call(self._loop_host, self._on_stop)
+        try:
+            return call(self._loop_host, self._on_stop)
+        except Exception as exc:
+            if not self._arrived:  # of whose greenlet nobody would look at the end
+                raise
+            self._tell(exc)
 
     def _close(self) -> None:
         self._loop_host.close()
