@@ -258,6 +258,53 @@ def test_the_sources_of_all_workers_share_the_rate(start: Start, server: Server)
     assert server.counts()["opened"] <= told_by_master["started"]
 
 
+def test_what_a_lost_worker_offered_the_others_take_over(start: Start) -> None:
+    source = """
+        from locust import runners
+        from locust_ws_async.pacing import snapshot
+
+        runners.WORKER_REPORT_INTERVAL = runners.HEARTBEAT_INTERVAL = 0.2  # seconds; 3 and 1 as shipped
+
+        class Visitor(AsyncUser):
+            arrivals = 50
+
+            @task
+            async def come(self): ...
+
+        from locust_ws_async.pacing.arrivals import Source
+
+        class Noting(Source):
+            noted = None
+
+            def _rate(self, elapsed):
+                rate = super()._rate(elapsed)
+                if rate != Noting.noted:
+                    Noting.noted = rate
+                    note(os.getpid(), rate)
+                return rate
+
+        import locust_ws_async.users
+        locust_ws_async.users.Source = Noting
+    """
+    port = str(unused_port())
+    users = ("--users", "2", "--spawn-rate", "2")
+    master = start(source, "--master", "--headless", "--expect-workers", "2", "--master-bind-port", port, *users)
+    workers = [start(source, "--worker", "--master-port", port) for _ in range(2)]
+
+    def rate(worker: LocustProcess) -> float | None:
+        rates = [rate for process, rate in master.notes() if process == worker.process.pid]
+        return rates[-1] if rates else None
+
+    eventually(lambda: [rate(worker) for worker in workers] == [25, 25], seconds=60)
+    workers[0].kill()
+    eventually(lambda: rate(workers[1]) == 50, seconds=30)
+    master.process.terminate()
+    result = master.finish()
+    row = told(result)["arrivals of Visitor"]
+    assert int(row["offered"]) > 0 and row["running"] == "0"
+    assert workers[1].finish().complaints == ""
+
+
 def test_the_rate_of_the_command_line_and_of_the_form(start: Start, server: Server) -> None:
     port = unused_port()
     locust = start(
