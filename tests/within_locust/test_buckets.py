@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from argparse import Namespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from locust import events
+from locust.env import Environment
 from locust.stats import RequestStats, StatsEntry
 
 from locust_ws_async.statistics import percentile
@@ -78,6 +81,23 @@ def test_what_has_no_time_does_not_count(monkeypatch: pytest.MonkeyPatch) -> Non
     entry.log(None, 0)  # type: ignore[arg-type]
     assert percentile(entry, 0.1) == 5
     assert percentile(StatsEntry(RequestStats(), "name", "WS PUSH"), 0.5) is None
+
+
+@pytest.mark.parametrize("full_history", [False, True])
+def test_the_rows_keep_no_copies_that_nobody_looks_at(full_history: bool) -> None:
+    import locust_ws_async.users  # which installs it
+
+    assert locust_ws_async.users
+    environment = Environment(events=events, parsed_options=Namespace(stats_history_enabled=full_history))
+    environment.stats.log_request("WS REQUEST", "name", 1, 0)
+    (entry,) = environment.stats.entries.values()
+    assert entry.response_times_cache and environment.stats.total.response_times_cache
+    events.usage_monitor.fire(environment=environment, cpu_usage=0, memory_usage=0)  # type: ignore[no-untyped-call]
+    assert bool(entry.response_times_cache) == full_history
+    assert environment.stats.total.response_times_cache
+    environment.stats.log_request("WS REQUEST", "name", 1, 0)
+    assert percentile(entry, 0.5) == 1
+    environment.stats.reset_all()
 
 
 def bucket_of(preparation: str) -> str:
