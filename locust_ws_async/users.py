@@ -215,13 +215,14 @@ class AsyncUser(User):
     def _start(self) -> Any:
         try:
             return call(self._loop_host, self._on_start)
-        except Exception as exc:
-            if not (self._arrived and contains_only(exc, WebSocketError)):
-                raise
-            # A failed row already, which Locust would log as well, for each arrival. There is no on_stop after that.
-            hooked: Any = self
-            hooked.on_stop = _nothing
-            raise GreenletExit() from exc
+        except (Exception, GreenletExit) as exc:
+            failed = contains_only(exc, WebSocketError)
+            if self._arrived and (failed or isinstance(exc, GreenletExit)):
+                hooked: Any = self
+                hooked.on_stop = _nothing  # at each stop some are in on_start: what on_stop needs is not there
+                if failed:
+                    raise GreenletExit() from exc  # a failed row already, which Locust would log for each arrival
+            raise
 
     def _stop(self) -> Any:
         self._loop_host.carry_no_more()  # a StopUser of a background task, say, would cut on_stop short
