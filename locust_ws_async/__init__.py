@@ -3,13 +3,17 @@
 Each Locust user greenlet hosts a small asyncio event loop; ``async def`` tasks run in it, and an instrumented WebSocket
 client reports what it does as Locust requests. The layers, of which each imports only from those below it::
 
-    users       AsyncUser, AsyncWebSocketUser: what a locustfile inherits from
-    tasksets    async def in Locust's task sets
+    users           AsyncUser, AsyncWebSocketUser: what a locustfile inherits from
+    tasksets        async def in Locust's task sets
     request_events  one operation -> one request event
     http_session    the cookies and headers of the user's HTTP client
+    pacing          ticks at a rate, virtual users at a rate
+    statistics      how Locust counts: buckets, percentiles, many requests at once
     ----------------------------------------------------------------------------------------
     client      a WebSocket client made for measuring      knows asyncio, not locust, not gevent
     bridge      an asyncio loop hosted by a greenlet       knows asyncio and gevent, not locust
+    internals   the insides of CPython, gevent, Locust, websockets and picows that we touch
+    hosting     what client and bridge have agreed on
     exceptions  what can go wrong, for all of them
 """
 

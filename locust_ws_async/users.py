@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, SupportsFloat, TypeVar
+from weakref import WeakSet
 
 from gevent import GreenletExit
 from gevent.monkey import get_original
-from locust import User
+from locust import TaskSet, User
 from locust.env import Environment
 from locust.exception import (
     CatchResponseError,
@@ -21,6 +23,7 @@ from locust.exception import (
     StopUser,
 )
 
+from . import pacing
 from .bridge import LoopHost
 from .client import (
     ALL_ROWS,
@@ -32,11 +35,16 @@ from .client import (
     WebSocketClient,
     WebSocketConnection,
 )
+from .client.messages.since import checked_since
 from .client.session.backoff import Retry
-from .exceptions import ConnectError
+from .exceptions import ConnectError, WebSocketError
 from .http_session import http_session
 from .internals.locust import adopt_root_task_set, is_stopping, is_waiting, set_running, set_waiting
+from .pacing.arrivals import OnceThrough, Source, check_class
+from .pacing.pace import Late, Pace
+from .pacing.schedule import Law, Rate
 from .request_events import reporter
+from .statistics import buckets, end_of_run
 from .tasksets import adopt, call, contains_only, refuse_generators, refuse_unawaited
 
 if TYPE_CHECKING:
@@ -47,6 +55,8 @@ if TYPE_CHECKING:
 __all__ = ["AsyncUser", "AsyncWebSocketUser"]
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 _DEFAULTS = ConnectOptions()
 
@@ -76,9 +86,24 @@ class AsyncUser(User):
     cancel_timeout: float = 5.0
     """Seconds that cancelled coroutines have to clean up before they are left behind."""
 
+    arrivals: Rate | None = None
+    """New virtual users a second, over all workers; or a function from the seconds since the test began to that number.
+    Each of Locust's users of the class is then a source of virtual users: each of these is a fresh instance of the
+    class, with ``on_start``, its tasks once through, ``on_stop``, and connections of its own."""
+
+    arrivals_law: Law = "even"
+    """``"even"``: each source at equal distances. ``"poisson"``: at random ones, as independent people come."""
+
+    arrivals_limit: int = 1000
+    """Virtual users of the class that run at a time, over all workers; those that are due meanwhile are dropped."""
+
+    _arrived = False  # whether this is a virtual user
+    _paces: WeakSet[Pace] | None = None
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         refuse_generators(cls)
+        check_class(cls)
 
     def __init__(self, environment: Environment) -> None:
         self._loop_host = LoopHost(cancel_timeout=self.cancel_timeout, propagated=_CONTROL_FLOW)
@@ -95,13 +120,73 @@ class AsyncUser(User):
         super().on_stop()  # type: ignore[no-untyped-call] # Locust's has no types
         return _NOTHING
 
-    async def timed(self, name: str, awaitable: Awaitable[T], *, request_type: str = "ASYNC") -> T:
+    def pace(self, rate: Rate, *, law: Law = "even", late: Late = "catch-up", limit: int = 1000) -> Pace:
+        """
+        Ticks at a rate, whatever the server does: ``async for tick in self.pace(20):``.
+
+        ::
+
+            async for tick in self.pace(20):
+                await feed.request(order(), since=tick)          # counted from when it was meant to go out
+            async for tick in self.pace(lambda t: 1 + t / 60, law="poisson"):
+                tick.spawn(feed.request(order(), since=tick))    # and the next does not wait for the reply
+
+        The first comes at a random point of the first period, so that users do not march in step. Each is due a period
+        after the one before was due, and not after it was given, so that nothing drifts. The loop ends by itself when
+        Locust asks the user to stop, as it does with ``--stop-timeout``. Cancelling it is safe.
+
+        Args:
+            rate: ticks a second; or a function from the seconds since the test began to such a number, where 0 is a
+                pause. All users and workers agree on when that was.
+            law: "even", or "poisson" for random distances.
+            late: what becomes of ticks that are due while the block still runs. "catch-up" gives them at once, one
+                after the other; "skip" gives the newest, and counts the others as skipped.
+            limit: how many awaitables of ``tick.spawn`` may run at a time; what is more is dropped and counted.
+
+        Raises:
+            TypeError, ValueError: at the call, for a rate that is not above 0 or another wrong argument; in the loop,
+                when a function gives a rate that is none.
+        """
+        pace = Pace(rate, law, late, limit, stopping=self._is_stopping, on_error=self._background_error)
+        if self._paces is None:
+            self._paces = WeakSet()
+        self._paces.add(pace)
+        return pace
+
+    def stop(self, force: bool = False) -> Any:
+        """Called by Locust, from another greenlet."""
+        result = super().stop(force)
+        for pace in list(self._paces or ()):
+            pace.wake()
+        return result
+
+    def _is_stopping(self) -> bool:
+        return is_stopping(self)
+
+    def _background_error(self, exc: Exception) -> None:
+        loop = self._loop_host.loop
+        if loop is not None and loop.to_propagate(exc) is not None:
+            raise exc
+        self._tell(exc)
+        if not self.environment.catch_exceptions:
+            self._loop_host.propagate(exc)
+
+    def _tell(self, exc: Exception) -> None:
+        """As Locust tells what a task raises, but for errors that are failed rows already."""
+        if not contains_only(exc, WebSocketError):
+            self.environment.events.user_error.fire(user_instance=self, exception=exc, tb=exc.__traceback__)
+            logger.error("%s", exc, exc_info=exc)
+
+    async def timed(
+        self, name: str, awaitable: Awaitable[T], *, request_type: str = "ASYNC", since: SupportsFloat | None = None
+    ) -> T:
         """Await *awaitable*, of any asyncio library, and report it as one request.
 
         Its exception is reported as the failure and raised. Cancelling is not reported, nor are Locust's own exceptions
-        (``StopUser``, ``RescheduleTask``...).
+        (``StopUser``, ``RescheduleTask``...). The time counts from ``since``, a ``time.perf_counter()`` or a tick of
+        ``pace``, where that is given.
         """
-        started = perf_counter()
+        started = perf_counter() if since is None else checked_since(since)
         try:
             result = await awaitable
         except _CONTROL_FLOW:
@@ -113,27 +198,52 @@ class AsyncUser(User):
         return result
 
     def run(self) -> None:  # type: ignore[misc] # @final for type checkers only: Locust's PytestUser overrides it too
-        """Run the user to its end, then close its loop."""
+        """Run the user to its end, then close its loop; or be a source of virtual users to the end."""
+        if self.arrivals is not None and not self._arrived:
+            Source(self).run()
+            return
         self._on_start, self._on_stop = self.on_start, self.on_stop
         hooked: Any = self  # what Locust calls is synchronous
         hooked.on_start, hooked.on_stop = self._start, self._stop
         try:
             super().run()  # type: ignore[no-untyped-call] # Locust's has no types
+        except Exception:
+            if not self._arrived:  # where it is from on_start, and Locust has told it already
+                raise
         finally:
             self._close()
 
     def _start(self) -> Any:
-        return call(self._loop_host, self._on_start)
+        try:
+            return call(self._loop_host, self._on_start)
+        except (Exception, GreenletExit) as exc:
+            failed = contains_only(exc, WebSocketError)
+            if self._arrived and (failed or isinstance(exc, GreenletExit)):
+                hooked: Any = self
+                hooked.on_stop = _nothing  # at each stop some are in on_start: what on_stop needs is not there
+                if failed:
+                    raise GreenletExit() from exc  # a failed row already, which Locust would log for each arrival
+            raise
 
     def _stop(self) -> Any:
         self._loop_host.stop_propagating()  # a StopUser of a background task, say, would cut on_stop short
-        return call(self._loop_host, self._on_stop)
+        try:
+            return call(self._loop_host, self._on_stop)
+        except Exception as exc:
+            if not self._arrived:  # of whose greenlet nobody would look at the end
+                raise
+            self._tell(exc)
 
     def _close(self) -> None:
         self._loop_host.close()
 
 
-adopt_root_task_set(AsyncUser, adopt)
+def _adopt_root(taskset: TaskSet) -> TaskSet:
+    user: Any = taskset.user
+    return adopt(OnceThrough(user) if user._arrived else taskset)
+
+
+adopt_root_task_set(AsyncUser, _adopt_root)
 
 
 class AsyncWebSocketUser(AsyncUser):
@@ -286,11 +396,19 @@ class _Nothing:
 _NOTHING = _Nothing()
 
 
+def _nothing() -> _Nothing:
+    return _NOTHING
+
+
 def _refuse_unawaited_tasks(cls: type[User], /, **kwargs: Any) -> None:
     super(User, cls).__init_subclass__(**kwargs)
     if not cls.abstract and cls.run is User.run:
         refuse_unawaited(cls)
 
 
-# Locust's own user classes never await a task. This is the only thing that importing the package changes in Locust.
+# What importing this changes in Locust: how finely it tells times apart, what it prints at its end, and that its own
+# user classes, which never await a task, are told so.
+buckets.install()
+end_of_run.register()
+pacing.register()
 User.__init_subclass__ = classmethod(_refuse_unawaited_tasks)  # type: ignore[assignment] # set from outside

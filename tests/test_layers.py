@@ -21,9 +21,10 @@ CONTACTS = {"internals.checks", "internals.cpython"}
 GLUE = {"locust", "gevent", "client", "bridge", "exceptions", "fast_paths", *CONTACTS, "internals.locust"}
 LAYERS = {
     "__init__": {"users"},
-    "users": GLUE | {"tasksets", "request_events", "http_session"},
+    "users": GLUE | {"tasksets", "request_events", "http_session", "statistics", "pacing"},
     "tasksets": GLUE,
     "request_events": GLUE | {"statistics"},
+    "pacing": {"locust", "gevent", "statistics", "internals.locust"},
     "statistics": {"locust", "internals.locust"},
     "http_session": GLUE | {"requests"},  # a dependency of Locust's
     "client": {
@@ -69,6 +70,7 @@ ORDER = """
     client                      the public names
 
     statistics                  from operations to Locust's numbers
+    pacing                      load as it is meant: ticks and arrivals
     http_session                Locust's side
     request_events
     tasksets

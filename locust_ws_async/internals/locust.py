@@ -21,12 +21,14 @@ from .checks import names_in, require
 
 __all__ = [
     "adopt_root_task_set",
+    "is_running",
     "is_stopping",
     "is_waiting",
     "keep_response_times",
     "listeners_of",
     "replace_sleep",
     "set_running",
+    "set_stopping",
     "set_waiting",
     "statistics_among",
     "stats_of",
@@ -76,6 +78,16 @@ def is_stopping(user: User) -> bool:
 def is_waiting(user: User) -> bool:
     """Return whether ``User.stop()`` would kill *user* at once."""
     return user._state == LOCUST_STATE_WAITING
+
+
+def is_running(user: User) -> bool:
+    """Return whether *user* runs a task, and has not been told to stop."""
+    return user._state == LOCUST_STATE_RUNNING
+
+
+def set_stopping(user: User) -> None:
+    """Let *user* end when its present task has ended, as ``User.stop()`` does."""
+    user._state = LOCUST_STATE_STOPPING
 
 
 def set_waiting(user: User) -> None:

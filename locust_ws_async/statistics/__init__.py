@@ -1,1 +1,11 @@
-"""From operations to Locust's numbers."""
+"""From operations to Locust's numbers.
+
+buckets       how finely Locust's histograms tell times apart
+percentiles   percentiles of a row, exactly as far as its histogram goes
+end_of_run    what is printed, and written beside the CSV files, when a run is over
+"""
+
+from .buckets import use_locust_buckets
+from .percentiles import percentile
+
+__all__ = ["percentile", "use_locust_buckets"]
