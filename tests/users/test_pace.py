@@ -185,7 +185,7 @@ def test_spawn_does_not_wait_and_tells_errors_once(run: Run) -> None:
                         case 4:
                             await tick.spawn(self.feed.expect(lambda message: False, timeout=0.01, name="never"))
                         case 5:
-                            tick.spawn(self.feed.request("x", since=tick))
+                            await tick.spawn(self.feed.request("x", since=tick))
                         case 6:
                             tick.spawn(asyncio.sleep(1000))
                         case 7:
