@@ -54,7 +54,8 @@ PUBLIC = {
         "regex",
         "reply",
     ],
-    "locust_ws_async.demo.command": ["locustfile", "main"],
+    "locust_ws_async.command": ["main"],
+    "locust_ws_async.demo.command": ["add_commands", "locustfile"],
     "locust_ws_async.demo.server": ["DemoServer", "add_arguments", "main", "run"],
     "locust_ws_async.exceptions": [
         "CatchResponseError",

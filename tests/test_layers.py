@@ -28,7 +28,9 @@ LAYERS = {
     "hosting": set(),
     "fast_paths": set(),
     "exceptions": {"websockets"},
+    "command": {"demo", "recording"},
     "demo": {"websockets"},
+    "recording": set(),
 }
 
 
@@ -69,7 +71,8 @@ def test_imports_go_downward(path: Path) -> None:
         ("locust_ws_async.bridge", ["locust", "websockets", "picows"]),
         ("locust_ws_async.client", ["locust", "gevent", "greenlet", "picows", "python_socks"]),
         ("locust_ws_async.exceptions", ["locust", "gevent", "greenlet", "picows"]),
-        ("locust_ws_async.demo.command", ["locust", "gevent", "greenlet", "picows"]),
+        ("locust_ws_async.command", ["locust", "gevent", "greenlet", "picows"]),
+        ("locust_ws_async.recording", ["locust", "gevent", "greenlet", "picows", "websockets"]),
         ("locust_ws_async.users", ["picows", "python_socks"]),  # they are optional
     ],
 )

@@ -50,6 +50,8 @@ class Socket:
     """``ws`` or ``wss``, without a fragment."""
     headers: Headers
     cookies: dict[str, str]
+    set_cookies: dict[str, str]
+    """The cookies that the answer to the handshake set."""
     compressed: bool
     """Whether the server agreed to permessage-deflate."""
     opened: float
@@ -160,13 +162,13 @@ def _sockets(entry: dict[str, Any], where: str) -> Iterator[Socket]:
     if not frames and response.get("status", 101) != 101:
         return
     headers = _headers(request, f"{where}.request")
-    extensions = " ".join(
-        value for name, value in _headers(response, f"{where}.response") if name.lower() == "sec-websocket-extensions"
-    )
+    answered = _headers(response, f"{where}.response")
+    extensions = " ".join(value for name, value in answered if name.lower() == "sec-websocket-extensions")
     yield Socket(
         url=_url(_get(request, "url", str, f"{where}.request"), f"{where}.request.url", websocket=True),
         headers=headers,
         cookies=_cookies(request, headers),
+        set_cookies=_set_cookies(answered),
         compressed="permessage-deflate" in extensions,
         opened=_started(entry, frames[0].time if frames else 0.0),
         frames=tuple(frames),
@@ -181,16 +183,17 @@ def _frames(message: object, where: str) -> Iterator[Frame]:
         return
     if kind not in ("send", "receive"):
         raise HARError(f'{where}.type is "{kind[:20]}": it must be "send" or "receive"')
-    data: str | bytes = _get(message, "data", str, where)
+    data: str | bytes
+    text = _get(message, "data", str, where)
     if opcode == _BINARY:
         try:
-            data = base64.b64decode(data, validate=True)
+            data = base64.b64decode(text, validate=True)
         except (binascii.Error, ValueError):
             raise HARError(f"{where}.data is not base64, as that of a binary message must be") from None
     elif opcode != _TEXT:
         raise HARError(f"{where}.opcode is {opcode}: it must be 1 (text) or 2 (binary)")
     else:
-        data = _without_surrogates(data)
+        data = _without_surrogates(text)
     time = message.get("time")
     if isinstance(time, bool) or not isinstance(time, (int, float)) or not -1e15 < time < 1e15:
         raise HARError(f"{where}.time must be a number of seconds since the epoch")

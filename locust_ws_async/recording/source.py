@@ -10,9 +10,22 @@ from dataclasses import dataclass
 from typing import Any
 from unicodedata import category, east_asian_width
 
-__all__ = ["Code", "Data", "Expression", "Group", "Text", "call", "flat", "listing", "mapping", "statement", "text"]
+__all__ = [
+    "Code",
+    "Data",
+    "Expression",
+    "Group",
+    "Hole",
+    "Text",
+    "call",
+    "flat",
+    "listing",
+    "mapping",
+    "statement",
+    "text",
+]
 
-WIDTH = 120
+WIDTH = 88  # what formatters do without a setting; those with a wider one leave it so, too
 INDENT = 4
 
 
@@ -46,7 +59,15 @@ class Group:
     closing: str
 
 
-Expression = Code | Text | Data | Group
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """An expression in whose place a loop may have a variable, of this name."""
+
+    value: Code | Text | Data
+    name: str
+
+
+Expression = Code | Text | Data | Group | Hole
 
 
 def text(value: str) -> Text:
@@ -86,6 +107,8 @@ def flat(value: Expression) -> str:
             return _quoted(value.parts)
         case Data():
             return _quoted_bytes(value.value)
+        case Hole():
+            return flat(value.value)
         case Group():
             return value.opening + ", ".join(map(_flat_element, value.elements)) + value.closing
 
@@ -100,6 +123,8 @@ def _key(key: Text | str) -> str:
 
 def _render(value: Expression, indent: int, column: int, after: int) -> str:
     """``indent``: that of the line; ``column``: where the expression begins; ``after``: what follows it on its line."""
+    if isinstance(value, Hole):
+        value = value.value
     on_one_line = _flat_within(value, WIDTH - column - after)
     if on_one_line is not None:
         return on_one_line
@@ -134,6 +159,8 @@ def _least(value: Expression, room: int) -> int:
             return sum(len(part) if isinstance(part, str) else len(part.text) for part in value.parts) + 2
         case Data():
             return len(value.value) + 3
+        case Hole():
+            return _least(value.value, room)
         case Group():
             total = len(value.opening) + len(value.closing)
             for _, element in value.elements:
