@@ -3,11 +3,15 @@
 ::
 
     command       from-har: reads the file, prints the locustfile
-    writer        the locustfile: a class for each host, a method for each connection
+    writer        the locustfile: imports, secrets, classes
+    user_class    a class for each host, a method for each connection
+    handshake     the settings of a connection
     steps         one connection, from what was understood of it to statements
     loops         what is repeated becomes a loop
-    payloads      messages as expressions
     login         the HTTP requests before the handshake
+    urls          paths and queries as expressions
+    masking       finds the secrets of a recording
+    payloads      messages as expressions
     origins       values that come from an earlier answer
     protocols     what is spoken on top of WebSocket: a table of recognisers
     patterns      what messages are to each other: heartbeats, answers, requests, pushes

@@ -17,7 +17,7 @@ from math import isfinite
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
-__all__ = ["Frame", "HARError", "HTTPExchange", "Recording", "Socket", "parse"]
+__all__ = ["Frame", "HARError", "HTTPExchange", "Headers", "Recording", "Socket", "parse"]
 
 T = TypeVar("T")
 
@@ -77,6 +77,11 @@ class HTTPExchange:
     set_cookies: dict[str, str]
     answer: str
     """The body of the response; empty where the recording has none."""
+
+    @property
+    def is_form(self) -> bool:
+        """Whether the body is that of a form."""
+        return "application/x-www-form-urlencoded" in self.content_type
 
 
 @dataclass(frozen=True, slots=True)

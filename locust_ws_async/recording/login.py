@@ -1,41 +1,104 @@
-"""The HTTP requests that a user has to make before it connects: those that set the cookies of the handshake."""
+"""The HTTP requests that a user makes before it connects: which of those that were recorded, and how they are written.
+
+They are those whose responses set the cookies of a handshake, or have a value that is sent later.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+from urllib.parse import parse_qsl
 
 from .har import HTTPExchange, Socket
+from .origins import HTTPOrigin, http_values, is_distinctive
+from .payloads import Payloads, identifier, parsed, subscripts
+from .source import Code, Expression, Group, call, mapping, statement, text
+from .urls import path_of
 
-__all__ = ["cookies_left", "login_of"]
+__all__ = ["Login"]
 
-
-def login_of(
-    sockets: Iterable[Socket], requests: Sequence[HTTPExchange], needed: Iterable[HTTPExchange]
-) -> list[HTTPExchange]:
-    """
-    The requests whose responses set the cookies of these handshakes, in their order; those that set the cookies of such
-    requests; and those that are ``needed`` anyway.
-    """
-    sockets = list(sockets)
-    opened = max((socket.opened for socket in sockets), default=0.0)
-    wanted = {cookie for socket in sockets for cookie in socket.cookies.items()}
-    always = set(map(id, needed))
-    found = []
-    for request in sorted(requests, key=lambda request: request.started, reverse=True):
-        sets = wanted & set(request.set_cookies.items())
-        if id(request) not in always and not (sets and request.started <= opened and _succeeded(request)):
-            continue
-        wanted -= sets
-        wanted |= set(request.cookies.items())
-        found.append(request)
-    return found[::-1]
+_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
+_HEADERS = ("authorization", "x-")  # what these begin with is the application's
 
 
-def cookies_left(socket: Socket, before: Iterable[HTTPExchange | Socket]) -> dict[str, str]:
-    """The cookies of a handshake that none of these, of which the user has made each before, sets."""
-    given = {cookie for other in before for cookie in other.set_cookies.items()}
-    return {name: value for name, value in socket.cookies.items() if (name, value) not in given}
+class Login:
+    """The login of a user that makes these connections."""
 
+    def __init__(self, sockets: Sequence[Socket], requests: Sequence[HTTPExchange], payloads: Payloads) -> None:
+        self._payloads = payloads
+        opened = max(socket.opened for socket in sockets)
+        before = [request for request in requests if request.started <= opened and 0 < request.status < 400]
+        self._values = http_values(before)
+        self._attributes: dict[int, str] = {}
+        self._requests: Sequence[HTTPExchange] = before
+        self._wanted = {cookie for socket in sockets for cookie in socket.cookies.items()}
 
-def _succeeded(request: HTTPExchange) -> bool:
-    return request.status < 400
+    def value(self, value: Any) -> Code | None:
+        """The expression for a value that one of the responses has; None if none has it."""
+        origin = self._values.get(value) if is_distinctive(value) else None
+        if origin is None:
+            return None
+        return Code(f"self.{self._attribute(origin)}{subscripts(origin.path)}")
+
+    def _attribute(self, origin: HTTPOrigin) -> str:
+        """Where the user keeps a response. No attribute of Locust's users ends so."""
+        key = id(origin.exchange)
+        if key not in self._attributes:
+            base = identifier(origin.exchange.url.path.rpartition("/")[2], "login") + "_answer"
+            number = list(self._attributes.values()).count(base) + 1
+            taken = set(self._attributes.values())
+            name = base
+            while name in taken:
+                number += 1
+                name = f"{base}_{number}"
+            self._attributes[key] = name
+        return self._attributes[key]
+
+    def requests(self) -> list[HTTPExchange]:
+        """The requests, in their order; to be called when all values have been asked for."""
+        wanted = set(self._wanted)
+        found = []
+        for request in reversed(self._requests):
+            sets = wanted & set(request.set_cookies.items())
+            if sets or id(request) in self._attributes:
+                wanted -= sets
+                wanted |= set(request.cookies.items())
+                found.append(request)
+        return found[::-1]
+
+    def lines(self, requests: Iterable[HTTPExchange], host: str) -> Iterator[str]:
+        """The statements that make the requests."""
+        for request in requests:
+            operation = self._operation(request, host)
+            attribute = self._attributes.get(id(request))
+            if attribute is None:
+                yield statement(2, "", operation)
+            else:
+                yield statement(2, f"self.{attribute} = ", operation, ".json()")
+
+    def _operation(self, request: HTTPExchange, host: str) -> Group:
+        payloads = self._payloads
+        origin = f"{request.url.scheme}://{request.url.netloc.rpartition('@')[2]}"
+        path = path_of(request.url, payloads, lambda name, value: None, "" if origin == host else origin)
+        headers = [
+            (text(name), payloads.field(name, value))
+            for name, value in request.headers
+            if name.lower().startswith(_HEADERS)
+        ]
+        keywords: dict[str, Expression] = {}
+        body = parsed(request.body)
+        if body is not None:
+            keywords["json"] = payloads.json(body)
+        elif request.is_form:
+            fields = parse_qsl(request.body, keep_blank_values=True)
+            keywords["data"] = mapping((text(name), payloads.field(name, value)) for name, value in fields)
+        elif request.body:
+            keywords["data"] = payloads.text(request.body)
+            headers.insert(0, (text("Content-Type"), text(request.content_type or "text/plain")))
+        if headers:
+            keywords["headers"] = mapping(headers)
+        if request.url.query or len(path.parts) > 1:
+            keywords["name"] = payloads.text(request.url.path or "/")
+        if request.method in _METHODS:
+            return call(f"self.client.{request.method.lower()}", path, **keywords)
+        return call("self.client.request", text(request.method), path, **keywords)

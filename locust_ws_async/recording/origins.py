@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from .conversation import Message, Path, leaves
 from .har import HTTPExchange
 from .patterns import Script
+from .payloads import parsed
 
-__all__ = ["HTTPOrigin", "Origin", "find_origins", "http_values"]
+__all__ = ["HTTPOrigin", "Origin", "find_origins", "http_values", "is_distinctive"]
 
 _SHORTEST_TEXT = 6
 _LONGEST_TEXT = 4096
@@ -51,17 +51,11 @@ def find_origins(script: Script) -> dict[tuple[Message, Path], Origin]:
     return found
 
 
-def http_values(exchanges: Iterable[HTTPExchange], before: float) -> dict[Any, HTTPOrigin]:
-    """What the responses of these requests say, those before a time only."""
+def http_values(exchanges: Iterable[HTTPExchange]) -> dict[Any, HTTPOrigin]:
+    """What the responses of these requests say."""
     found: dict[Any, HTTPOrigin] = {}
     for exchange in exchanges:
-        if exchange.started >= before or exchange.answer[:1] not in ("{", "["):
-            continue
-        try:
-            members: Sequence[tuple[Path, Any]] = tuple(leaves(json.loads(exchange.answer)))
-        except (ValueError, RecursionError):
-            continue
-        for path, value in members:
+        for path, value in leaves(parsed(exchange.answer)):
             if is_distinctive(value):
                 found.setdefault(value, HTTPOrigin(exchange, path))
     return found

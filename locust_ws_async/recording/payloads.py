@@ -10,14 +10,13 @@ from math import isfinite
 from typing import Any
 
 from .conversation import Message, Path, leaves
-from .secrets import Vault, is_named_secret, secrets_in
+from .secrets import Vault, is_identity, is_named_secret
 from .source import Code, Data, Expression, Hole, Text, call, flat, listing, mapping, text
 
-__all__ = ["Payload", "Payloads", "parsed", "subscripts"]
+__all__ = ["Payload", "Payloads", "identifier", "parsed", "subscripts"]
 
 _LONGEST_JSON = 2000  # characters: what is longer is shorter as a text
 _SHORTEST_REPETITION = 40
-_IDENTITY = re.compile(r"(?:user|login|e-?mail)(?:[_-]?name)?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,40 +33,6 @@ class Payloads:
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
 
-    # Looking for secrets comes before anything is written: one may stand in several places.
-
-    def collect(self, message: Message) -> None:
-        """Take the secrets of a message into the vault."""
-        if isinstance(message.data, bytes):
-            self.collect_text(message.data.decode("latin-1"))
-        elif message.json is None:
-            self.collect_text(message.data)
-        else:
-            self.collect_json(message.leaves)
-
-    def collect_json(self, members: tuple[tuple[Path, Any], ...]) -> None:
-        """Take the secrets of a JSON value into the vault; a password's user name is one too."""
-        with_password = {path[:-1] for path, value in members if is_named_secret(_name(path), value)}
-        for path, value in members:
-            name = _name(path)
-            if is_named_secret(name, value) or (path[:-1] in with_password and _IDENTITY.search(name)):
-                self.collect_named(name, value)
-            elif isinstance(value, str):
-                self.collect_text(value)
-
-    def collect_named(self, name: str, value: object) -> None:
-        """Take a secret into the vault."""
-        scheme, _, credentials = str(value).partition(" ")
-        if scheme.lower() in ("bearer", "basic", "token") and credentials:
-            self._vault.add("token", credentials)
-        else:
-            self._vault.add(name, str(value))
-
-    def collect_text(self, value: str) -> None:
-        """Take the secrets in a text into the vault."""
-        for name, secret in secrets_in(value):
-            self._vault.add(name, secret)
-
     # Expressions
 
     def text(self, value: str) -> Text | Code:
@@ -77,66 +42,69 @@ class Payloads:
             return parts[0]
         return Text(parts)
 
-    def named(self, name: str, value: str) -> Text | Code:
-        """The value of a field of this name."""
-        if value in self._vault and is_named_secret(name, value):
-            return self._vault.expression(value)
-        return self.text(value)
-
-    def secret(self, value: str) -> Code | None:
-        """The variable for a text that is a secret as a whole; None for another text."""
-        return self._vault.expression(value) if value in self._vault else None
+    def parts(self, value: str) -> tuple[str | Code, ...]:
+        """The same as the parts of a text."""
+        written = self.text(value)
+        return written.parts if isinstance(written, Text) else (written,)
 
     def field(self, name: str, value: str) -> Text | Code:
-        """The value of a field of a form."""
-        if value in self._vault and (is_named_secret(name, value) or _IDENTITY.search(name)):
-            return self._vault.expression(value)
+        """The value of a member, a parameter, a header of this name."""
+        if is_named_secret(name, value) or is_identity(name):
+            return self.secret(value)
         return self.text(value)
+
+    def field_parts(self, name: str, value: str) -> tuple[str | Code, ...]:
+        """The same as the parts of a text."""
+        written = self.field(name, value)
+        return written.parts if isinstance(written, Text) else (written,)
+
+    def secret(self, value: str) -> Text | Code:
+        """A text that is a secret as a whole, if it was found to be one."""
+        return self._vault.expression(value) if value in self._vault else self.text(value)
+
+    def json(self, value: Any) -> Expression:
+        """A JSON value."""
+        return self._tree(value, (), {})
 
     def payload(self, message: Message, replaced: Mapping[Path, Expression]) -> Payload:
         """A message, with other expressions in these places of its JSON."""
         data = message.data
         if isinstance(data, bytes):
             return Payload(self._bytes(data), False)
-        if message.json is None and (repeated := _repeated(data)) is not None:
-            return Payload(repeated, False)
         if message.json is None:
-            return Payload(_hole(self.text(data), "text"), False)
-        has_secret = any(self._is_secret(message, path, value) for path, value in message.leaves)
-        if data and not replaced and not has_secret:
-            plain = self.text(data)
-            has_secret = plain != text(data)  # in a name, or somewhere else where one does not expect it
-            if not has_secret and (len(data) > _LONGEST_JSON or data != _compact(message.json)):
-                return Payload(_hole(plain, "text"), False)
-        tree = self._tree(message, message.json, (), replaced)
-        if (replaced or has_secret) and data == _dumped(message.json) != _compact(message.json):
-            return Payload(call("json.dumps", tree), False)
-        return Payload(tree, True)
+            return Payload(_repeated(data) or _hole(self.text(data), "text"), False)
+        compact = json.dumps(message.json, separators=(",", ":"))
+        is_exact = data == compact
+        if not replaced and not self._has_secret(message):
+            if len(data) > _LONGEST_JSON or not is_exact:
+                return Payload(Hole(text(data), "text"), False)
+        elif not is_exact and data == json.dumps(message.json):
+            return Payload(call("json.dumps", self._tree(message.json, (), replaced)), False)
+        return Payload(self._tree(message.json, (), replaced), True)
 
-    def _is_secret(self, message: Message, path: Path, value: Any) -> bool:
-        return self._expression_of_secret(message, path, value) is not None
+    def _has_secret(self, message: Message) -> bool:
+        assert isinstance(message.data, str)
+        return self.text(message.data) != text(message.data) or any(
+            not isinstance(self._leaf(path, value), Hole) for path, value in message.leaves
+        )
 
-    def _expression_of_secret(self, message: Message, path: Path, value: Any) -> Expression | None:
-        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-            return None
-        known = str(value)
-        if known in self._vault and (is_named_secret(_name(path), value) or _IDENTITY.search(_name(path))):
-            code = self._vault.expression(known)
-            return code if isinstance(value, str) else Code(f"{type(value).__name__}({code.text})")
-        if isinstance(value, str) and (written := self.text(value)) != text(value):
-            return written
-        return None
-
-    def _tree(self, message: Message, value: Any, path: Path, replaced: Mapping[Path, Expression]) -> Expression:
+    def _tree(self, value: Any, path: Path, replaced: Mapping[Path, Expression]) -> Expression:
         if path in replaced:
             return replaced[path]
         if isinstance(value, dict):
-            members = ((key, self._tree(message, member, (*path, key), replaced)) for key, member in value.items())
+            members = ((key, self._tree(member, (*path, key), replaced)) for key, member in value.items())
             return mapping((_as_text(self.text(key)), member) for key, member in members)
         if isinstance(value, list):
-            return listing(self._tree(message, member, (*path, index), replaced) for index, member in enumerate(value))
-        if (secret := self._expression_of_secret(message, path, value)) is not None:
-            return secret
+            return listing(self._tree(member, (*path, index), replaced) for index, member in enumerate(value))
+        return self._leaf(path, value)
+
+    def _leaf(self, path: Path, value: Any) -> Expression:
+        """A text, a number, a constant: a hole where it stands as it is."""
+        name = _name(path)
+        if isinstance(value, str):
+            return _hole(self.field(name, value), _variable(path))
+        if is_named_secret(name, value) and str(value) in self._vault:
+            return Code(f"{type(value).__name__}({self._vault.expression(str(value)).text})")
         return Hole(_literal(value), _variable(path))
 
     def _bytes(self, data: bytes) -> Expression:
@@ -162,12 +130,18 @@ def parsed(body: str) -> Any:
     return value
 
 
+def identifier(word: str, otherwise: str) -> str:
+    """A variable's name from a word: ``orderBook`` becomes ``order_book``."""
+    name = re.sub(r"\W+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", word), flags=re.ASCII).strip("_").lower()
+    return name if re.fullmatch(r"[a-z]\w{0,29}", name, re.ASCII) else otherwise
+
+
 def subscripts(path: Path) -> str:
     """``["items"][0]``."""
     return "".join(f"[{json.dumps(step) if isinstance(step, str) else step}]" for step in path)
 
 
-def _repeated(data: str | bytes) -> Code | None:
+def _repeated(data: Any) -> Code | None:
     """``"x" * 1000``, for a message of one character only."""
     if len(data) < _SHORTEST_REPETITION or data.count(data[:1]) < len(data):
         return None
@@ -188,8 +162,7 @@ def _name(path: Path) -> str:
 
 
 def _variable(path: Path) -> str:
-    name = re.sub(r"\W+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", _name(path)), flags=re.ASCII).strip("_").lower()
-    return name if re.fullmatch(r"[a-z]\w{0,29}", name) else "value"
+    return identifier(_name(path), "value")
 
 
 def _literal(value: Any) -> Code | Text:
@@ -198,11 +171,3 @@ def _literal(value: Any) -> Code | Text:
     if isinstance(value, float):
         return Code(repr(value).replace("e+", "e") if isfinite(value) else f'float("{value}")')
     return Code(repr(value))
-
-
-def _compact(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))
-
-
-def _dumped(value: Any) -> str:
-    return json.dumps(value)

@@ -13,7 +13,7 @@ from math import log2
 
 from .source import Code
 
-__all__ = ["Vault", "is_named_secret", "looks_secret", "secrets_in"]
+__all__ = ["Vault", "is_identity", "is_named_secret", "looks_secret", "secrets_in"]
 
 # Whole words at the end of a name: "token" of "accessToken", not of "token_type" or "max_tokens".
 _NAME = re.compile(
@@ -22,6 +22,8 @@ _NAME = re.compile(
     re.IGNORECASE,
 )
 _NUMBER_NAME = re.compile(r"(?:pin|otp|pass(?:word|wd|code)?|cvv|cvc)$", re.IGNORECASE)
+
+_IDENTITY = re.compile(r"(?:^|_)(?:user|login|e-?mail)(?:[_-]?(?:name|id))?$|[Uu]ser[Nn]ame$", re.IGNORECASE)
 
 # As above, inside a text that is not JSON: `passcode:guest`, `token=abc`, `"password": "x"`.
 _IN_TEXT = re.compile(
@@ -56,6 +58,11 @@ def is_named_secret(name: str, value: object) -> bool:
     if isinstance(value, str):
         return bool(_NAME.search(name))
     return isinstance(value, (int, float)) and bool(_NUMBER_NAME.search(name))
+
+
+def is_identity(name: str) -> bool:
+    """Whether a field of this name says who logs in: beside a password it is for few to know, too."""
+    return bool(_IDENTITY.search(name))
 
 
 def looks_secret(value: str) -> bool:

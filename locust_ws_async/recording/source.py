@@ -11,6 +11,7 @@ from typing import Any
 from unicodedata import category, east_asian_width
 
 __all__ = [
+    "WIDTH",
     "Code",
     "Data",
     "Expression",

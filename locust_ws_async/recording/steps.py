@@ -9,22 +9,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import ceil
 
 from .conversation import Kind, Message, Path
+from .login import Login
 from .loops import Line, Loop, Unit, fold
 from .origins import Origin, find_origins
 from .patterns import Answer, Ids, Periodic, Push, Script, Step
-from .payloads import Payloads, subscripts
+from .payloads import Payloads, identifier, subscripts
 from .source import Code, Expression, Group, call, listing, statement, text
 
-__all__ = ["Names", "StepWriter", "identifier", "keepalive", "sleep", "together", "written"]
+__all__ = ["Names", "StepWriter", "keepalive", "sleep", "together", "written"]
 
 _SHORTEST_PAUSE = 0.05  # seconds: less is how long a program takes
 _SLOW_REPLY = 15.0  # seconds: half of the default of request_timeout
-
-
-def identifier(word: str, otherwise: str) -> str:
-    """A variable's name from a word: ``orderBook`` becomes ``order_book``."""
-    name = re.sub(r"\W+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", word), flags=re.ASCII).strip("_").lower()
-    return name if re.fullmatch(r"[a-z]\w{0,29}", name) else otherwise
 
 
 class Names:
@@ -138,8 +133,9 @@ def _fixed(message: Message, payloads: Payloads) -> Expression:
 class StepWriter:
     """Writes what is done on one connection. ``name``: the variable with the connection."""
 
-    def __init__(self, script: Script, payloads: Payloads, names: Names, name: str) -> None:
+    def __init__(self, script: Script, payloads: Payloads, names: Names, name: str, login: Login) -> None:
         self._script = script
+        self._login = login
         self._payloads = payloads
         self._names = names
         self._name = name
@@ -323,7 +319,7 @@ class StepWriter:
         message = step.message
         assert message is not None
         replaced: dict[Path, Expression] = {}
-        for path, _ in message.leaves:
+        for path, value in message.leaves:
             if (message, path) in self._references:
                 replaced[path] = Code(self._id_variables[self._references[message, path].begins])
             elif (origin := self._origins.get((message, path))) is not None:
@@ -331,6 +327,8 @@ class StepWriter:
                     variable = self._variables[origin.message]
                     lines.append(Line(f"{variable} = ", Code(f"json.loads(await {task})")))
                 replaced[path] = Code(self._variables[origin.message] + subscripts(origin.path))
+            elif (told := self._login.value(value)) is not None:
+                replaced[path] = told
         if step.ids is not None:
             made = self._new_id(step.ids)
             if message in self._id_variables:
