@@ -83,7 +83,7 @@ def _secret_values(text: str) -> Iterator[tuple[str, str]]:
     for found in _FORMS.finditer(text):
         name = found.lastgroup or ""
         yield ("token" if name == "jwt" else name), found[name]
-    for found in _RANDOM.finditer(text):
+    for found in _RANDOM.finditer(_FORMS.sub(" ", text)):
         if _is_random(found[0]):
             yield "token", found[0]
 

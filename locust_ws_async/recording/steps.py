@@ -159,6 +159,11 @@ class StepWriter:
         if (pause := sleep(closed - ended)) is not None:
             yield from written([Unit(0, (pause,))], 3)
 
+    @property
+    def uses_connection(self) -> bool:
+        """Whether anything is done with the connection but to hold it."""
+        return bool(self._steps or self._script.pushes)
+
     # Before anything is written
 
     def _find_origins(self) -> dict[tuple[Message, Path], Origin]:

@@ -157,6 +157,7 @@ class _Block:
 
         self._path: Text = path_of(connection.socket.url, payloads, variable)
         steps = StepWriter(connection.script, payloads, names, self._variable, login)
+        self._as = f" as {self._variable}" if steps.uses_connection else ""
         self._inside = list(steps.lines(connection.opened, connection.closed))
 
     def lines(self, common: dict[str, Expression]) -> Iterator[str]:
@@ -170,7 +171,7 @@ class _Block:
         if len(self._path.parts) > 1 or isinstance(self._path.parts[0], Code):
             keywords["name"] = text(row_name(self._path))
         connect = call("self.ws.connect", self._path, **keywords)
-        yield statement(2, "async with ", connect, f" as {self._variable}:")
+        yield statement(2, "async with ", connect, f"{self._as}:")
         yield from self._inside or ["            pass"]
 
 
