@@ -130,7 +130,7 @@ class Kinds:
         match kind:
             case ("member", _, value):
                 return str(value)
-            case ("members", _):
+            case ("members", _) if len(self._members) > 1:
                 first = next(iter(self._members[kind][0].json), "")
                 return first if first in self._own_keys(kind) and _WORD.fullmatch(first) else ""
             case ("word", str(word)) | ("item", str(word)):

@@ -14,7 +14,7 @@ from typing import Any
 
 from locust_ws_async.recording import locustfile, parse
 from tests.support import SCALE, eventually
-from tests.users.running import LocustProcess, LocustRun
+from tests.users.running import LocustProcess
 
 BEGAN = 1_790_000_000.0
 
@@ -171,17 +171,28 @@ class WritingServer:
         assert errors == ""
 
 
-def run_once(
-    source: str, server: WritingServer, folder: Path, connections: int, **env: str
-) -> tuple[LocustRun, list[Seen]]:
-    """
-    Run the locustfile by Locust, one user, until it has closed so many connections.
+@dataclass
+class Run:
+    """What Locust reported, and what the server saw of it."""
 
-    Gives what Locust reported and what the server saw of these connections.
-    """
+    code: int
+    stderr: str
+    rows: dict[str, tuple[int, int]]
+    """Requests and failures by ``"<type> <name>"``."""
+    seen: list[Seen]
+
+    def assert_no_failures(self) -> None:
+        """Locust's exit code would be 1 after one failure, or one exception in a task."""
+        assert self.code == 0, self.stderr
+        assert self.rows and not any(failures for _, failures in self.rows.values())
+
+
+def run_once(source: str, server: WritingServer, folder: Path, connections: int, **env: str) -> Run:
+    """Run the locustfile by Locust, one user, until it has closed so many connections."""
     path = folder / "locustfile.py"
     path.write_text(source)
-    options = f"-f {path} --headless --only-summary -u 1 -r 1 --run-time {60 * SCALE:.0f}s"
+    # Not --csv: the rows of a run's last second may be missing there.
+    options = f"-f {path} --headless --only-summary -u 1 -r 1 --run-time {60 * SCALE:.0f}s --json-file out"
     locust = LocustProcess(folder, *options.split(), **env)
 
     def closed() -> list[Seen]:
@@ -192,9 +203,12 @@ def run_once(
         seen = closed()[:connections]
         if locust.process.poll() is None:
             locust.process.terminate()
-        return locust.finish(), seen
+        run = locust.finish()
     finally:
         locust.kill()
+    stats = json.loads((folder / "out.json").read_text())
+    rows = {f"{row['method']} {row['name']}": (row["num_requests"], row["num_failures"]) for row in stats}
+    return Run(run.code, run.stderr, rows, seen)
 
 
 def without(*names: str) -> Callable[[str], Any]:
