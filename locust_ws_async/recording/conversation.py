@@ -69,22 +69,31 @@ def _message(index: int, frame: Frame) -> Message:
     return message
 
 
-def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+def leaves(value: Any) -> list[tuple[Path, Any]]:
     """
     What is in a JSON value besides objects and arrays, with the way to it.
 
     Raises:
         ValueError: it is nested deeper, or has longer names, than is good to read.
     """
-    if isinstance(value, (dict, list)):
-        if len(path) == _DEEPEST:
-            raise ValueError("nested too deep")
-        for key, member in value.items() if isinstance(value, dict) else enumerate(value):
-            if isinstance(key, str) and len(key) > _LONGEST_KEY:
+    found: list[tuple[Path, Any]] = []
+    _gather(value, (), found)
+    return found
+
+
+def _gather(value: Any, path: Path, found: list[tuple[Path, Any]]) -> None:
+    if len(path) > _DEEPEST:
+        raise ValueError("nested too deep")
+    if isinstance(value, dict):
+        for key, member in value.items():
+            if len(key) > _LONGEST_KEY:
                 raise ValueError("a name that is too long")
-            yield from leaves(member, (*path, key))
+            _gather(member, (*path, key), found)
+    elif isinstance(value, list):
+        for index, member in enumerate(value):
+            _gather(member, (*path, index), found)
     else:
-        yield path, value
+        found.append((path, value))
 
 
 def at(value: Any, path: Path) -> Any:

@@ -12,6 +12,7 @@ __all__ = ["Line", "Loop", "Unit", "fold"]
 _LONGEST_BODY = 16
 _MOST_VARIABLES = 3
 _FEWEST_TURNS = 3  # of a loop with a variable
+_MANY_TURNS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +45,42 @@ class Loop:
 
 def fold(units: Sequence[Unit], reserved: set[str]) -> list[Unit | Loop]:
     """Find the loops. ``reserved``: names that variables must not have; theirs are added."""
-    return [
-        part
-        for folded in _fold_equal(units)
-        for part in ([folded] if isinstance(folded, Loop) else _fold_alike(folded, reserved))
-    ]
+    parts: list[Unit | Loop] = [*units]
+    # What is the same many times comes before what is alike: the latter needs a row for each turn.
+    for find in (
+        lambda between: _fold_equal(between, _MANY_TURNS),
+        lambda between: _fold_alike(between, reserved),
+        lambda between: _fold_equal(between, 2),
+    ):
+        parts = list(_between_loops(parts, find))
+    return parts
 
 
-def _fold_equal(units: Sequence[Unit]) -> list[list[Unit] | Loop]:
-    """Loops over what is the same each time; and what is between them."""
+def _between_loops(
+    parts: Sequence[Unit | Loop], find: Callable[[Sequence[Unit]], list[Unit | Loop]]
+) -> Iterator[Unit | Loop]:
+    """Look for loops between those that were found."""
+    between: list[Unit] = []
+    for part in parts:
+        if isinstance(part, Unit):
+            between.append(part)
+        else:
+            yield from find(between)
+            yield part
+            between = []
+    yield from find(between)
+
+
+def _fold_equal(units: Sequence[Unit], fewest: int) -> list[Unit | Loop]:
+    """Loops over what is the same each time, at least so often and not longer than what they stand for."""
     numbers: dict[tuple[Line, ...], int] = {}
     keys = [numbers.setdefault(unit.lines, len(numbers)) for unit in units]
-    folded: list[list[Unit] | Loop] = []
-    between: list[Unit] = []
-    for start, length, turns in _repetitions(keys, lambda length, turns: length * turns > length + 1):
-        if turns == 1:
-            between.append(units[start])
-            continue
-        if between:
-            folded.append(between)
-            between = []
-        folded.append(Loop(_mean(units, start, length, turns), turns))
-    return [*folded, between] if between else folded
+    folded: list[Unit | Loop] = []
+    for start, length, turns in _repetitions(
+        keys, lambda length, turns: turns >= fewest and length * turns > length + 1
+    ):
+        folded.append(units[start] if turns == 1 else Loop(_mean(units, start, length, turns), turns))
+    return folded
 
 
 def _fold_alike(units: Sequence[Unit], reserved: set[str]) -> list[Unit | Loop]:

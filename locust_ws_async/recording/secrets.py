@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
 from math import log2
 
@@ -65,6 +66,7 @@ def is_identity(name: str) -> bool:
     return bool(_IDENTITY.search(name))
 
 
+@lru_cache(maxsize=4096)
 def looks_secret(value: str) -> bool:
     """Whether there is a secret in a text, by what it looks like."""
     return any(True for _ in _secret_values(value))
@@ -108,6 +110,7 @@ class Vault:
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
+        self._numbers: dict[str, int] = {}
         self._used: dict[str, None] = {}
         self._pattern: re.Pattern[str] | None = None
 
@@ -117,16 +120,17 @@ class Vault:
             return
         self._pattern = None
         base = re.sub(r"\W+|_+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name), flags=re.ASCII).strip("_").upper()
-        base = base if base[:1].isalpha() and len(base) <= 40 else "SECRET"
-        taken = set(self._names.values())
-        unique, number = base, 1
-        while unique in taken:
-            number += 1
-            unique = f"{base}_{number}"
-        self._names[value] = unique
+        base = base if base[:1].isalpha() and len(base) <= 40 and not base[-1].isdigit() else "SECRET"
+        number = self._numbers[base] = self._numbers.get(base, 0) + 1
+        self._names[value] = base if number == 1 else f"{base}_{number}"
 
     def __contains__(self, value: str) -> bool:
         return value in self._names
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no secret was found."""
+        return not self._names
 
     @property
     def used(self) -> list[str]:

@@ -140,6 +140,7 @@ class StepWriter:
         self._names = names
         self._name = name
         self._counters: dict[Path, str] = {}
+        self._id_forms: dict[Path, tuple[str, str]] = {}
         self._variables: dict[Message, str] = {}
         self._id_variables: dict[Message, str] = {}
         self._in_flight: dict[Message, str] = {}
@@ -345,7 +346,9 @@ class StepWriter:
     # Ids
 
     def _new_id(self, ids: Ids) -> Code:
-        kind, start = _id_form(ids)
+        if ids.path not in self._id_forms:
+            self._id_forms[ids.path] = _id_form(ids)
+        kind, start = self._id_forms[ids.path]
         if kind == "random":
             return Code(start)
         if ids.path not in self._counters:
