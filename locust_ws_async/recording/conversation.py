@@ -173,7 +173,7 @@ class Kinds:
                     yield Code(code), lambda message, own=own: own in message.json  # type: ignore[misc]
                 keys = first.json.keys()
                 names = ", ".join(map(_name, keys))
-                if 0 < len(keys) <= 6:
+                if 0 < len(keys) <= 6 and not any(map(looks_secret, keys)):
                     yield (
                         Code(f"lambda message: json.loads(message).keys() == {{{names}}}"),
                         lambda message: message.json.keys() == keys,

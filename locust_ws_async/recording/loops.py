@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from .source import Code, Expression, Group, Hole
 
@@ -11,8 +12,9 @@ __all__ = ["Line", "Loop", "Unit", "fold"]
 
 _LONGEST_BODY = 16
 _MOST_VARIABLES = 3
-_FEWEST_TURNS = 3  # of a loop with a variable
-_MANY_TURNS = 10
+_FEWEST_ROWS = 3
+_MANY_TURNS = 10  # of so many, pauses are not told one by one
+_UNEVEN = 0.5  # seconds by which pauses differ, and twofold, that are not the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class Line:
 class Unit:
     """Statements that belong together, and the seconds to wait before them."""
 
-    pause: float
+    pause: float | Code
     lines: tuple[Line, ...]
 
 
@@ -47,12 +49,8 @@ def fold(units: Sequence[Unit], reserved: set[str]) -> list[Unit | Loop]:
     """Find the loops. ``reserved``: names that variables must not have; theirs are added."""
     parts: list[Unit | Loop] = [*units]
     # What is the same many times comes before what is alike: the latter needs a row for each turn.
-    for find in (
-        lambda between: _fold_equal(between, _MANY_TURNS),
-        lambda between: _fold_alike(between, reserved),
-        lambda between: _fold_equal(between, 2),
-    ):
-        parts = list(_between_loops(parts, find))
+    for same, fewest in ((True, _MANY_TURNS), (False, _FEWEST_ROWS), (True, 2)):
+        parts = list(_between_loops(parts, partial(_find_loops, same=same, fewest=fewest, reserved=reserved)))
     return parts
 
 
@@ -71,77 +69,76 @@ def _between_loops(
     yield from find(between)
 
 
-def _fold_equal(units: Sequence[Unit], fewest: int) -> list[Unit | Loop]:
-    """Loops over what is the same each time, at least so often and not longer than what they stand for."""
+def _find_loops(units: Sequence[Unit], *, same: bool, fewest: int, reserved: set[str]) -> list[Unit | Loop]:
+    """Loops of at least so many turns, over what is the same each time, or is so but for a few values."""
     numbers: dict[tuple[Line, ...], int] = {}
-    keys = [numbers.setdefault(unit.lines, len(numbers)) for unit in units]
+    keys: list[int] = []
+    holes: list[list[Hole]] = []
+    for unit in units:
+        holes.append([])
+        skeleton = tuple(_line(line, holes[-1].append) for line in unit.lines)
+        keys.append(numbers.setdefault(unit.lines if same else skeleton, len(numbers)))
     folded: list[Unit | Loop] = []
+    # A loop is not to be longer than what it stands for.
     for start, length, turns in _repetitions(
         keys, lambda length, turns: turns >= fewest and length * turns > length + 1
     ):
-        folded.append(units[start] if turns == 1 else Loop(_mean(units, start, length, turns), turns))
-    return folded
-
-
-def _fold_alike(units: Sequence[Unit], reserved: set[str]) -> list[Unit | Loop]:
-    """Loops over what is the same but for a few values."""
-    numbers: dict[tuple[Line, ...], int] = {}
-    skeletons: list[tuple[Line, ...]] = []
-    values: list[list[Hole]] = []
-    for unit in units:
-        holes: list[Hole] = []
-        skeletons.append(tuple(_line(line, _collector(holes)) for line in unit.lines))
-        values.append(holes)
-    keys = [numbers.setdefault(skeleton, len(numbers)) for skeleton in skeletons]
-    folded: list[Unit | Loop] = []
-    for start, length, turns in _repetitions(keys, lambda length, turns: turns >= _FEWEST_TURNS):
+        end = start + length * turns
         loop = None
         if turns > 1:
-            loop = _loop_over(units, values, start, length, turns, reserved)
-        if loop is not None:
-            folded.append(loop)
-        else:
-            folded += units[start : start + length * turns]
+            loop = _loop(units[start:end], holes[start:end], length, reserved)
+        folded += units[start:end] if loop is None else [loop]
     return folded
 
 
-def _collector(holes: list[Hole]) -> Callable[[Hole], None]:
-    """Keeps the holes that it is shown, and fills none."""
-    return holes.append
-
-
-def _loop_over(
-    units: Sequence[Unit],
-    values: Sequence[Sequence[Hole]],
-    start: int,
-    length: int,
-    turns: int,
-    reserved: set[str],
-) -> Loop | None:
-    turn_values = [
-        [hole for unit in values[start + turn * length : start + (turn + 1) * length] for hole in unit]
-        for turn in range(turns)
+def _loop(units: Sequence[Unit], holes: Sequence[Sequence[Hole]], length: int, reserved: set[str]) -> Loop | None:
+    """The loop that these units are, so many in a turn; None if it would need too many variables."""
+    turns = len(units) // length
+    each_turn = [
+        [hole for unit in holes[turn * length : (turn + 1) * length] for hole in unit] for turn in range(turns)
     ]
-    columns = [tuple(column) for column in zip(*turn_values, strict=True)]
-    varying = list(dict.fromkeys(column for column in columns if len(set(column)) > 1))
+    columns = [tuple(column) for column in zip(*each_turn, strict=True)]
+    pauses = [_pauses([unit.pause for unit in units[index::length]]) for index in range(length)]
+    varying = {column for column in (*columns, *pauses) if isinstance(column, tuple) and len(set(column)) > 1}
     if len(varying) > _MOST_VARIABLES:
         return None
-    names = {}
-    for column in varying:
-        name = column[0].name
-        number = 1
-        while name in reserved:
-            number += 1
-            name = f"{column[0].name}_{number}"
-        reserved.add(name)
-        names[column] = name
-    fillings = iter([Code(names[column]) if column in names else column[0] for column in columns])
+    names: dict[tuple[Hole, ...], Code] = {}
+    for column in (*pauses, *columns):
+        if column in varying and column not in names:
+            assert isinstance(column, tuple)
+            names[column] = Code(_new_name(column[0].name, reserved))
+    fillings = iter([names.get(column, column[0]) for column in columns])
     body = tuple(
-        Unit(unit.pause, tuple(_line(line, lambda hole: next(fillings)) for line in unit.lines))
-        for unit in _mean(units, start, length, turns)
+        Unit(
+            names[pause] if isinstance(pause, tuple) else pause,
+            tuple(_line(line, lambda hole: next(fillings)) for line in unit.lines),
+        )
+        for pause, unit in zip(pauses, units[:length], strict=True)
     )
-    rows = tuple(tuple(column[turn].value for column in varying) for turn in range(turns))
-    return Loop(body, turns, tuple(names.values()), rows)
+    rows = tuple(tuple(column[turn].value for column in names) for turn in range(turns))
+    return Loop(body, turns, tuple(code.text for code in names.values()), rows)
+
+
+def _pauses(pauses: Sequence[float | Code]) -> float | tuple[Hole, ...]:
+    """
+    The pause that a loop makes. If there are few, and they are uneven, each is told; else it is their mean, so that the
+    loop takes as long as what it stands for.
+    """
+    numbers = [pause for pause in pauses if isinstance(pause, float)]
+    later = numbers[1:] if len(numbers) > 2 and numbers[0] < min(numbers[1:]) else numbers
+    least, most = min(later), max(later)  # there may have been nothing to wait for before the first turn
+    if len(numbers) > _MANY_TURNS or most - least < _UNEVEN or most < 2 * least:
+        return sum(later) / len(later)
+    return tuple(Hole(Code(f"{round(number, 2):g}"), "pause") for number in numbers)
+
+
+def _new_name(name: str, reserved: set[str]) -> str:
+    unique, number = name, 1
+    while unique in reserved:
+        number += 1
+        unique = f"{name}_{number}"
+    reserved.add(unique)
+    return unique
 
 
 def _repetitions(keys: Sequence[int], worthwhile: Callable[[int, int], bool]) -> Iterator[tuple[int, int, int]]:
@@ -158,17 +155,6 @@ def _repetitions(keys: Sequence[int], worthwhile: Callable[[int, int], bool]) ->
                 best = (length, turns)
         yield start, *best
         start += best[0] * best[1]
-
-
-def _mean(units: Sequence[Unit], start: int, length: int, turns: int) -> tuple[Unit, ...]:
-    """The units of one turn, with the mean of the pauses of all: the loop takes as long as what it stands for."""
-    return tuple(
-        Unit(
-            sum(units[start + turn * length + index].pause for turn in range(turns)) / turns,
-            units[start + index].lines,
-        )
-        for index in range(length)
-    )
 
 
 def _line(line: Line, fill: Callable[[Hole], Expression | None]) -> Line:

@@ -50,6 +50,8 @@ def _named(vault: Vault, name: str, value: object) -> None:
 
 def _members(vault: Vault, members: Iterable[tuple[Path, object]]) -> None:
     members = list(members)
+    for key in {step for path, _ in members for step in path if isinstance(step, str)}:
+        _text(vault, key)
     with_secret = {path[:-1] for path, value in members if is_named_secret(_name(path), value)}
     for path, value in members:
         name = _name(path)

@@ -61,6 +61,7 @@ class Push:
     """Messages that the server sends by itself. ``sent_at``: the member with the time, and its unit."""
 
     kind: Kind
+    messages: Sequence[Message]
     sent_at: Path | None
     unit: str = ""
 
@@ -427,7 +428,7 @@ def _find_pushes(script: Script, left: Sequence[Message]) -> None:
         kinds[message.kind].append(message)
     for kind, messages in kinds.items():
         path, unit = _time_in(messages)
-        script.pushes.append(Push(kind, path, unit))
+        script.pushes.append(Push(kind, messages, path, unit))
 
 
 def _time_in(messages: Sequence[Message]) -> tuple[Path | None, str]:

@@ -39,7 +39,8 @@ _FORMS = re.compile(
     r"|(?:\b(?:Bearer|Basic)\s+(?P<authorization>[\w.~+/=-]{4,}))"  # RFC 6750, RFC 7617
     r"|(?P<api_key>\b(?:sk|pk|rk)[-_](?:[a-z]{2,10}[-_])?[\w-]{16,}|\bgh[pousr]_\w{20,}|\bgithub_pat_\w{20,}"
     r"|\bglpat-[\w-]{16,}|\bxox[abeoprs]-[\w-]{10,}|\bAKIA[0-9A-Z]{16}\b|\bAIza[\w-]{35})"
-    r"|(?P<private_key>-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]*-----END [A-Z ]*PRIVATE KEY-----)"
+    r"|(?P<private_key>-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]*-----END [A-Z ]*PRIVATE KEY-----)",
+    re.ASCII,
 )
 _RANDOM = re.compile(r"[A-Za-z0-9_~+/=.%-]{20,512}")  # what is longer is data, not a key
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -151,13 +152,20 @@ class Vault:
             return (self.expression(text),)
         if not self._names:
             return (text,)
+        spans = {found.span("value"): found["value"] for found in _IN_TEXT.finditer(text) if found["value"] in self}
+        spans |= {found.span(): found[0] for found in self._everywhere().finditer(text)}
+        parts: list[str | Code] = []
+        end = 0
+        for (start, stop), secret in sorted(spans.items()):
+            if start >= end:
+                parts += [text[end:start], self.expression(secret)]
+                end = stop
+        parts.append(text[end:])
+        return tuple(part for part in parts if part != "") or ("",)
+
+    def _everywhere(self) -> re.Pattern[str]:
+        """Finds the secrets that are replaced in all texts; of two that begin at a place, the longer one."""
         if self._pattern is None:
             values = sorted(filter(_is_unmistakable, self._names), key=len, reverse=True)
             self._pattern = re.compile("|".join(map(re.escape, values)) or r"(?!)")
-        parts: list[str | Code] = []
-        end = 0
-        for found in self._pattern.finditer(text):
-            parts += [text[end : found.start()], self.expression(found[0])]
-            end = found.end()
-        parts.append(text[end:])
-        return tuple(part for part in parts if part != "") or ("",)
+        return self._pattern

@@ -40,8 +40,10 @@ class Names:
         return unique
 
 
-def sleep(seconds: float) -> Line | None:
+def sleep(seconds: float | Code) -> Line | None:
     """A pause; None for one that is too short to be meant."""
+    if isinstance(seconds, Code):
+        return Line("await asyncio.sleep(", Code(f"{seconds.text} * THINK"), ")")
     if seconds < _SHORTEST_PAUSE:
         return None
     digits = 0 if seconds >= 10 else 1 if seconds >= 1 else 2
@@ -154,11 +156,11 @@ class StepWriter:
         units = list(self._units(opened))
         parts = fold(units, self._names.taken)
         head = [*self._counter_lines(), *self._push_lines(None)]
-        yield from written([Unit(0, tuple(head))], 3)
+        yield from written([Unit(0.0, tuple(head))], 3)
         yield from written(parts, 3)
         ended = max((step.ends.time for step in self._steps), default=opened)
         if (pause := sleep(closed - ended)) is not None:
-            yield from written([Unit(0, (pause,))], 3)
+            yield from written([Unit(0.0, (pause,))], 3)
 
     @property
     def uses_connection(self) -> bool:
@@ -190,7 +192,15 @@ class StepWriter:
 
     def _last_expected(self) -> dict[Kind, Message]:
         """The kinds of messages that are waited for, with the last of each: what comes later is a push again."""
-        return {step.reply.kind: step.reply for step in self._steps if step.message is None and step.reply is not None}
+        expected = [step.reply for step in self._steps if step.message is None and step.reply is not None]
+        return {message.kind: message for message in expected}
+
+    def _pushes(self) -> Iterator[Push]:
+        """The kinds of pushes of which there are messages that no step waits for."""
+        expected = {step.reply for step in self._steps if step.message is None}
+        for push in self._script.pushes:
+            if any(message not in expected for message in push.messages):
+                yield push
 
     def _find_references(self) -> dict[tuple[Message, Path], Step]:
         """Where an id is sent again that an earlier request had."""
@@ -228,7 +238,7 @@ class StepWriter:
             pauses = [step.begins.time - before[step.begins] if step.message else 0.0 for step in steps]
             lines = self._step(steps[0]) if len(steps) == 1 else list(self._flight(steps, pauses))
             found = {step.reply for step in steps if step.message is None}
-            yield Unit(pauses[0], (*lines, *self._push_lines(found)))
+            yield Unit(float(pauses[0]), (*lines, *self._push_lines(found)))
 
     def _name_variables(self) -> None:
         """Give answers that are needed later a variable; one of a kind takes over from the one before if it may."""
@@ -373,7 +383,7 @@ class StepWriter:
         """
         last = max((message.index for message in self._expected.values()), default=None)
         undistinguished = False
-        for push in self._script.pushes:
+        for push in self._pushes():
             match = self._script.received.match(push.kind)
             if match is None:
                 undistinguished = True
