@@ -24,6 +24,7 @@ __all__ = [
     "mapping",
     "statement",
     "text",
+    "width",
 ]
 
 WIDTH = 88  # what formatters do without a setting; those with a wider one leave it so, too
@@ -148,7 +149,7 @@ def _flat_within(value: Expression, room: int) -> str | None:
     if _least(value, room) > room:
         return None
     written = flat(value)
-    return written if _width(written) <= room else None
+    return written if width(written) <= room else None
 
 
 def _least(value: Expression, room: int) -> int:
@@ -243,10 +244,10 @@ def _size(unit: str | int) -> int:
     """At most so long is a character, or a byte, in its literal."""
     if isinstance(unit, int):
         return 1 if 32 <= unit < 127 and unit not in b"\"'\\" else 4
-    return 2 if unit in "\"'\\{}" else _width(unit) if unit.isprintable() else len(repr(unit)) - 2
+    return 2 if unit in "\"'\\{}" else width(unit) if unit.isprintable() else len(repr(unit)) - 2
 
 
-def _width(written: str) -> int:
+def width(written: str) -> int:
     """Columns, as formatters count them: two for the wide characters of East Asia, none for combining ones."""
     if written.isascii():
         return len(written)
