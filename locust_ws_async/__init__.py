@@ -7,6 +7,7 @@ client reports what it does as Locust requests. The layers, of which each import
     tasksets    async def in Locust's task sets
     request_events  one operation -> one request event
     http_session    the cookies and headers of the user's HTTP client
+    command         locust-ws-async: what demo and recording, which stand apart, add to it
     ----------------------------------------------------------------------------------------
     client      a WebSocket client made for measuring      knows asyncio, not locust, not gevent
     bridge      an asyncio loop hosted by a greenlet       knows asyncio and gevent, not locust

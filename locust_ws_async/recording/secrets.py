@@ -14,7 +14,7 @@ from math import log2
 
 from .source import Code
 
-__all__ = ["Vault", "is_identity", "is_named_secret", "looks_secret", "secrets_in"]
+__all__ = ["ENVIRONMENT", "Vault", "is_identity", "is_named_secret", "looks_secret", "secrets_in"]
 
 # Whole words at the end of a name: "token" of "accessToken", not of "token_type" or "max_tokens".
 _NAME = re.compile(
@@ -47,6 +47,9 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE
 _CLASSES = str.maketrans(
     "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", "0" * 10 + "a" * 26 + "A" * 26, "_~+/=.%-"
 )
+
+ENVIRONMENT = "RECORDED_"
+"""What the names of the variables begin with in the environment, where USER for instance has a meaning already."""
 
 _SHORT = 6  # a shorter secret, or a word of letters only, is replaced where it stands, not inside other texts
 _SHORT_WORD = 10
@@ -111,7 +114,7 @@ class Vault:
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
-        self._numbers: dict[str, int] = {}
+        self._numbers = {"THINK": 1}  # which is there already
         self._used: dict[str, None] = {}
         self._pattern: re.Pattern[str] | None = None
 

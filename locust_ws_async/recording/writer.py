@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from .har import Recording
 from .masking import collect
 from .payloads import Payloads
-from .secrets import Vault
+from .secrets import ENVIRONMENT, Vault
 from .source import WIDTH
 from .steps import Names
 from .user_class import Connection, host_of, user_class
@@ -62,7 +62,7 @@ def locustfile(recording: Recording, *, think: float = 1.0) -> str:
     body = "\n\n\n".join(
         "\n".join(user_class(group, recording.requests, payloads, class_names, _IMPORTED)) for group in hosts.values()
     )
-    constants = [f'{name} = os.environ["{name}"]' for name in vault.used]
+    constants = [f'{name} = os.environ["{ENVIRONMENT}{name}"]' for name in vault.used]
     used = _names_in("\n".join([*constants, body]))
     if "THINK" in used:
         constants.append(f"THINK = {think:g}  # scales the pauses")
@@ -79,7 +79,7 @@ def _docstring(recording: Recording, secrets: Sequence[str]) -> str:
     first = f'"""Recorded on {moment:%Y-%m-%d}: {counts}, {len(messages) - sum(messages)} received.'
     if not secrets:
         return first + '"""'
-    variables = "\n".join(f"    export {name}=..." for name in secrets)
+    variables = "\n".join(f"    export {ENVIRONMENT}{name}=..." for name in secrets)
     return f'{first}\n\nIt needs what the recording had for these:\n\n{variables}\n"""'
 
 

@@ -155,7 +155,7 @@ def test_a_login_and_secrets(server: WritingServer, folder: Path) -> None:
 def environment(source: str) -> dict[str, str]:
     """The variables that the locustfile needs, with what the recording had for them."""
     values = {"TOKEN": JWT, "PASSWORD": PASSWORD, "API_KEY": KEY}
-    return {name: values[name] for name in re.findall(r"^(\w+) = os.environ", source, re.MULTILINE)}
+    return {f"RECORDED_{name}": values[name] for name in re.findall(r"^(\w+) = os.environ", source, re.MULTILINE)}
 
 
 def test_two_connections_at_a_time(server: WritingServer, folder: Path) -> None:

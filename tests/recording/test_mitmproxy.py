@@ -97,7 +97,7 @@ def again(har: str, first_messages: list[list[str]], server: WritingServer, fold
     well_formed(folder / "out")
     assert PASSWORD in har and PASSWORD not in source
     assert 'match=json_field("id")' in source and 'subprotocols=["chat.v2"]' in source
-    run = run_once(source, server, folder, 2, PASSWORD=PASSWORD, USER="anna")
+    run = run_once(source, server, folder, 2, RECORDED_PASSWORD=PASSWORD, RECORDED_USER="anna")
     run.assert_no_failures()
     comparable = without("id")
     assert [list(map(comparable, connection.messages)) for connection in run.seen] == [
