@@ -150,6 +150,7 @@ class StepWriter:
         self._origins = self._find_origins()
         self._steps = self._with_expectations()
         self._expected = self._last_expected()
+        self._pushes = self._unexpected()
 
     def lines(self, opened: float, closed: float) -> Iterator[str]:
         """The source of the block."""
@@ -195,12 +196,10 @@ class StepWriter:
         expected = [step.reply for step in self._steps if step.message is None and step.reply is not None]
         return {message.kind: message for message in expected}
 
-    def _pushes(self) -> Iterator[Push]:
+    def _unexpected(self) -> list[Push]:
         """The kinds of pushes of which there are messages that no step waits for."""
         expected = {step.reply for step in self._steps if step.message is None}
-        for push in self._script.pushes:
-            if any(message not in expected for message in push.messages):
-                yield push
+        return [push for push in self._script.pushes if any(message not in expected for message in push.messages)]
 
     def _find_references(self) -> dict[tuple[Message, Path], Step]:
         """Where an id is sent again that an earlier request had."""
@@ -381,9 +380,11 @@ class StepWriter:
         Subscriptions to what the server sends by itself: at the beginning (None), or where the last message of their
         kind is found that a step waits for: an earlier subscription would take it from the step.
         """
+        if found is not None and found.isdisjoint(self._expected.values()):
+            return
         last = max((message.index for message in self._expected.values()), default=None)
         undistinguished = False
-        for push in self._pushes():
+        for push in self._pushes:
             match = self._script.received.match(push.kind)
             if match is None:
                 undistinguished = True
