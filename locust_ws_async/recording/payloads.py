@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import isfinite
 from typing import Any
 
@@ -132,6 +133,7 @@ def parsed(body: str) -> Any:
     return value
 
 
+@lru_cache(maxsize=4096)
 def identifier(word: str, otherwise: str) -> str:
     """A variable's name from a word: ``orderBook`` becomes ``order_book``."""
     name = re.sub(r"\W+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", word), flags=re.ASCII).strip("_").lower()

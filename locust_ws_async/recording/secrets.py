@@ -61,13 +61,18 @@ def is_named_secret(name: str, value: object) -> bool:
     if isinstance(value, bool) or value in (None, ""):
         return False
     if isinstance(value, str):
-        return bool(_NAME.search(name))
-    return isinstance(value, (int, float)) and bool(_NUMBER_NAME.search(name))
+        return _found(_NAME, name)
+    return isinstance(value, (int, float)) and _found(_NUMBER_NAME, name)
 
 
 def is_identity(name: str) -> bool:
     """Whether a field of this name says who logs in: beside a password it is for few to know, too."""
-    return bool(_IDENTITY.search(name))
+    return _found(_IDENTITY, name)
+
+
+@lru_cache(maxsize=4096)  # the same few names come in every message
+def _found(pattern: re.Pattern[str], name: str) -> bool:
+    return pattern.search(name) is not None
 
 
 @lru_cache(maxsize=4096)
