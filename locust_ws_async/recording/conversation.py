@@ -29,12 +29,14 @@ ANY: Kind = ("any",)
 _DEEPEST = 16
 _LONGEST_KEY = 60
 _MOST_KINDS = 24
+_BARE = re.compile(r"\s*[\w-]{0,30}\s*", re.ASCII)
 _DISCRIMINATORS = (
     *("type", "event", "op", "action", "method", "kind", "command", "cmd", "msg", "message_type", "messageType"),
     *("@type", "$type", "e", "t", "channel", "topic"),
 )
 _WORD = re.compile(r"[\w$@][\w.:/$@-]{0,39}", re.ASCII)
-_FIRST_WORD = re.compile(r"(?:[A-Za-z_][\w-]{0,29}|\d{1,3})(?=[\s:|,;\[{\"]|$)", re.ASCII)
+# A command, or the type of a Socket.IO packet, behind which there may be the number of an acknowledgement.
+_FIRST_WORD = re.compile(r"[A-Za-z_][\w-]{0,29}(?=[\s:|,;\[{\"]|$)|\d{1,2}(?=\d*(?:[\[{]|$))", re.ASCII)
 
 
 @dataclass(eq=False, slots=True)
@@ -163,6 +165,11 @@ class Kinds:
 
     def _candidates(self, kind: Kind) -> Iterator[tuple[Expression, Callable[[Message], bool]]]:
         first = self._members[kind][0]
+        same = first.data
+        constant = isinstance(same, str) and all(message.data == same for message in self._members[kind])
+        equal = (Code(f"lambda message: message == {_name(same)}"), lambda message: message.data == same)
+        if constant and _BARE.fullmatch(str(same)):  # with anything else in it, it may be another one the next time
+            yield equal
         match kind:
             case ("member", str(key), value):
                 subset = mapping([(text(key), _scalar(value))])
@@ -184,9 +191,6 @@ class Kinds:
             case ("array",):
                 yield call("prefix", text("[")), lambda message: message.data.startswith("[")  # type: ignore[arg-type]
             case ("word", str(word)):
-                if all(message.data == first.data for message in self._members[kind]) and len(first.data) <= 40:
-                    same = first.data
-                    yield Code(f"lambda message: message == {_name(same)}"), lambda message: message.data == same
                 start = word
                 yield call("prefix", text(start)), lambda message: message.data.startswith(start)  # type: ignore[arg-type]
             case ("text",):
@@ -232,7 +236,8 @@ def _first_words(messages: Iterable[Message]) -> bool:
         for message in messages
         if isinstance(message.data, str) and message.json is None
     )
-    return len(words) <= max(3, words.total() // 3) and len(words) <= 12
+    commands = [word for word in words if not word.isdigit()]
+    return len(commands) <= max(3, words.total() // 3) and len(words) <= 12
 
 
 def _kind(message: Message, words: bool) -> Kind:

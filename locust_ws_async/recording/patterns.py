@@ -29,7 +29,10 @@ _ANSWERED_WITHIN = 0.1  # seconds
 _REPLY_WITHIN = 10  # seconds: what comes later without an id is no reply
 _SHORTEST_PERIOD = 0.2  # seconds: what comes faster is an exchange
 _CLOCKS_DIFFER = 300  # seconds: a time in a message that is further from its arrival is not when it was sent
-_KEEPALIVE = re.compile(r"ping|pong|keep.?alive|heart.?beat|\bhb\b|^[23]?\s*$", re.IGNORECASE)
+_KEEPALIVE = re.compile(
+    r"(?<![a-z])(?:ping|pong|keep.?alive|heart.?beat|hb)(?![a-z])|^[23]?\s*$",
+    re.IGNORECASE,
+)
 _ID_NAME = re.compile(
     r"(?:^|_)(?:id|ids|ref|seq|rid|mid|cid|receipt|req|reqid|request|nonce|correlation|ack|tag|no|num)$|Id$|ID$|Ref$"
 )
@@ -380,7 +383,13 @@ def _find_ordered_replies(script: Script, left: dict[Message, None]) -> list[Ste
             kinds[message.kind].append(message)
     unclaimed = [message for message in left if message.sent]
     steps: list[Step] = []
-    for replies in sorted(kinds.values(), key=lambda replies: (len(replies), replies[0].index)):
+
+    def unlikely(replies: Sequence[Message]) -> tuple[float, int, int]:
+        """What comes right behind what was sent is more likely to be a reply to it."""
+        direct = sum(script.messages[reply.index - 1].sent for reply in replies if reply.index)
+        return (-direct / len(replies), len(replies), replies[0].index)
+
+    for replies in sorted(kinds.values(), key=unlikely):
         found = _pairs(unclaimed, replies)
         if found is not None:
             steps += found

@@ -174,6 +174,32 @@ def test_a_reply_with_what_it_answers() -> None:
     ).replace("( ", "(").replace(", )", ")").replace("{ ", "{").replace(", }", "}")
 
 
+def test_socket_io() -> None:
+    """The type of a packet is in its first digits; the rest is the number of an acknowledgement."""
+    source = class_of(
+        (0.1, "receive", '0{"pingInterval":25000}'),
+        (0.1, "send", "40"),
+        (0.1, "receive", '40{"sid":"x"}'),
+        *exchange('420["ask","why"]', '430[{"answer":"why"}]'),
+        (0.1, "receive", '42["news",{"a":1}]'),
+        *exchange('421["ask","how"]', '431[{"answer":"how"}]'),
+        *[step for _ in range(2) for step in [(25.0, "receive", "2"), (0.002, "send", "3")]],
+    )
+    assert 'keepalive = reply(lambda message: message == "2", "3")' in source
+    assert source.count('prefix("43")') == 2 and """'420["ask","why"]'""" in source
+    assert source.count("chat.on(") == 2
+
+
+def test_stomp() -> None:
+    source = class_of(
+        *exchange("CONNECT\naccept-version:1.2\n\n\0", "CONNECTED\nversion:1.2\n\n\0"),
+        *[(1.0, "receive", f"MESSAGE\nsubscription:0\n\n{n}\0") for n in range(3)],
+        *[step for _ in range(4) for step in [(9.9, "send", "\n"), (0.1, "receive", "\n")]],
+    )
+    assert r'keepalive = [every(10, "\n"), ignore(lambda message: message == "\n")]' in source
+    assert 'chat.on(prefix("MESSAGE"), lambda message: None, name="MESSAGE")' in source
+
+
 def test_an_answer_that_comes_late_is_no_keepalive() -> None:
     beats = [step for n in (1, 3, 7) for step in [(n, "receive", {"q": 1}), (0.2, "send", {"a": 1})]]
     assert "keepalive" not in class_of(*beats)
