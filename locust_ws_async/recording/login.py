@@ -45,10 +45,8 @@ class Login:
         key = id(origin.exchange)
         if key not in self._attributes:
             base = identifier(origin.exchange.url.path.rpartition("/")[2], "login") + "_answer"
-            number = list(self._attributes.values()).count(base) + 1
-            taken = set(self._attributes.values())
-            name = base
-            while name in taken:
+            name, number = base, 1
+            while name in self._attributes.values():
                 number += 1
                 name = f"{base}_{number}"
             self._attributes[key] = name
