@@ -142,7 +142,7 @@ def identifier(word: str, otherwise: str) -> str:
 
 def subscripts(path: Path) -> str:
     """``["items"][0]``."""
-    return "".join(f"[{json.dumps(step) if isinstance(step, str) else step}]" for step in path)
+    return "".join(f"[{flat(text(step)) if isinstance(step, str) else step}]" for step in path)
 
 
 def _repeated(data: Any) -> Code | None:
