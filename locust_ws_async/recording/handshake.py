@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from .har import Socket
 from .login import Login
 from .payloads import Payloads
-from .source import Code, Expression, Group, listing, mapping, text
+from .source import Code, Expression, Group, fields, listing, mapping, text
 
 __all__ = ["LEFT_OUT", "PLAIN_COOKIE", "TRACKING_COOKIE", "basic", "settings_of"]
 
@@ -62,7 +62,7 @@ def settings_of(
     elif value:
         headers.append((text("Authorization"), payloads.field("authorization", value)))
     if headers:
-        settings["headers"] = mapping(headers)
+        settings["headers"] = fields(headers)
     left = [(name, value) for name, value in sorted(cookies.items()) if not TRACKING_COOKIE.match(name)]
     if left:
         settings["cookies"] = mapping((text(name), payloads.secret(value)) for name, value in left)

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 from .har import HTTPExchange, Socket
 from .origins import HTTPOrigin, http_values, is_distinctive
 from .payloads import Payloads, identifier, parsed, subscripts
-from .source import Code, Expression, Group, call, mapping, statement, text
+from .source import Code, Expression, Group, call, fields, mapping, statement, text
 from .urls import path_of
 
 __all__ = ["Login"]
@@ -88,13 +88,13 @@ class Login:
         if body is not None:
             keywords["json"] = payloads.json(body)
         elif request.is_form:
-            fields = parse_qsl(request.body, keep_blank_values=True)
-            keywords["data"] = mapping((text(name), payloads.field(name, value)) for name, value in fields)
+            form = parse_qsl(request.body, keep_blank_values=True)
+            keywords["data"] = fields((text(name), payloads.field(name, value)) for name, value in form)
         elif request.body:
             keywords["data"] = payloads.text(request.body)
             headers.insert(0, (text("Content-Type"), text(request.content_type or "text/plain")))
         if headers:
-            keywords["headers"] = mapping(headers)
+            keywords["headers"] = mapping(dict(headers).items())  # requests takes no pairs
         if request.url.query or len(path.parts) > 1:
             keywords["name"] = payloads.text(request.url.path or "/")
         if request.method in _METHODS:

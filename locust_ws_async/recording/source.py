@@ -19,6 +19,7 @@ __all__ = [
     "Hole",
     "Text",
     "call",
+    "fields",
     "flat",
     "listing",
     "mapping",
@@ -92,6 +93,14 @@ def listing(values: Iterable[Expression]) -> Group:
 def mapping(members: Iterable[tuple[Text, Expression]]) -> Group:
     """A dict."""
     return Group("{", tuple(members), "}")
+
+
+def fields(members: Iterable[tuple[Text, Expression]]) -> Group:
+    """A dict, or a list of pairs where a name is there twice."""
+    members = list(members)
+    if len({name for name, _ in members}) == len(members):
+        return mapping(members)
+    return listing(Group("(", (("", name), ("", value)), ")") for name, value in members)
 
 
 def statement(indent: int, before: str, value: Expression, after: str = "") -> str:

@@ -424,6 +424,20 @@ def test_settings_of_the_handshake() -> None:
     ]
 
 
+def test_headers_and_fields_that_are_there_twice() -> None:
+    login = http_entry(
+        "http://shop.example/login",
+        method="POST",
+        body="scope=a&scope=b",
+        content_type="application/x-www-form-urlencoded",
+        answered=[("Set-Cookie", "s=1")],
+    )
+    twice = [("X-Role", "a"), ("X-Role", "b"), ("Cookie", "s=1")]
+    source = converted(login, entry([(0.1, "send", "x")], headers=twice))
+    assert 'headers = [("X-Role", "a"), ("X-Role", "b")]' in source
+    assert 'data=[("scope", "a"), ("scope", "b")]' in source
+
+
 def test_a_class_for_each_host() -> None:
     source = converted(
         entry([(0.1, "send", "x")], "wss://www.shop.example/chat"),
