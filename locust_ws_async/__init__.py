@@ -9,6 +9,7 @@ client reports what it does as Locust requests. The layers, of which each import
     http_session    the cookies and headers of the user's HTTP client
     pacing          ticks at a rate, virtual users at a rate
     statistics      how Locust counts: buckets, percentiles, many requests at once
+    command         locust-ws-async: what demo and recording, which stand apart, add to it
     ----------------------------------------------------------------------------------------
     client      a WebSocket client made for measuring      knows asyncio, not locust, not gevent
     bridge      an asyncio loop hosted by a greenlet       knows asyncio and gevent, not locust

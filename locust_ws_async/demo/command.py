@@ -1,4 +1,4 @@
-"""The ``locust-ws-async`` command: ``server`` runs the demo server, ``demo`` also runs Locust against it."""
+"""``locust-ws-async server`` runs the demo server, ``locust-ws-async demo`` also runs Locust against it."""
 
 from __future__ import annotations
 
@@ -7,34 +7,27 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from . import server
 from .signals import handling_signals
 
-__all__ = ["locustfile", "main"]
+__all__ = ["add_commands", "locustfile"]
 
 REPORT = "demo-report.html"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="locust-ws-async", description="Try async WebSocket users for Locust.", allow_abbrev=False
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
+def add_commands(commands: Any) -> None:
+    """Add ``server`` and ``demo`` to the subcommands of ``locust-ws-async``: what ``add_subparsers()`` returned."""
     serve = commands.add_parser("server", help="run the demo server until interrupted")
     server.add_arguments(serve)
+    serve.set_defaults(run=server.run)
     demo = commands.add_parser("demo", help="run the demo server and Locust against it")
     demo.add_argument("--users", type=int, default=10, help="how many users (default: %(default)s)")
     demo.add_argument("--run-time", default="10s", help="as Locust reads it: 20, 30s, 5m (default: %(default)s)")
     demo.add_argument("--web", action="store_true", help="open Locust's web UI and run until interrupted")
-    arguments = parser.parse_args(argv)
-    if arguments.command == "server":
-        return server.run(arguments)
-    return asyncio.run(run_demo(arguments))
+    demo.set_defaults(run=lambda arguments: asyncio.run(run_demo(arguments)))
 
 
 def locustfile() -> Path:

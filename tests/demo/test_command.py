@@ -20,7 +20,7 @@ import pytest
 from tests.support import SCALE, DemoServerProcess, eventually, run_until, unused_port
 
 ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-c", "import sys; from locust_ws_async.demo.command import main; sys.exit(main())"]
+COMMAND = [sys.executable, "-c", "import sys; from locust_ws_async.command import main; sys.exit(main())"]
 TIMEOUT = 60 * SCALE
 
 

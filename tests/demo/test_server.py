@@ -144,5 +144,5 @@ def test_says_why_it_cannot_listen(shared_server: DemoServerProcess) -> None:
 
 def test_is_an_ordinary_asyncio_process() -> None:
     """gevent would patch the server's loop, and Locust would cost it a second to start."""
-    code = "import sys, locust_ws_async.demo.command; assert not {'gevent', 'locust'} & set(sys.modules)"
+    code = "import sys, locust_ws_async.command; assert not {'gevent', 'locust'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30 * SCALE)
