@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import socket
 import ssl as ssl_module
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -225,21 +226,45 @@ class ConnectOptions:
         return dataclasses.replace(self, **changes)
 
 
+_TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
+_NOT_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 section 5.5
+
+# Headers that only the client itself can set (RFC 6455 section 4.1), and what to do instead.
+_HANDSHAKE_HEADERS = {
+    "connection": "",
+    "upgrade": "",
+    "sec-websocket-extensions": 'set compression = "deflate" to offer it',
+    "sec-websocket-protocol": "set subprotocols",
+}
+
 # One check for each kind of setting. It takes the name and the value of a setting, raises if the value is wrong, and
 # returns the value as the rest of the client uses it.
 
 
 def _headers(name: str, value: Any) -> tuple[tuple[str, str], ...]:
-    return tuple(_header(name, pair) for pair in (value.items() if isinstance(value, Mapping) else value))
+    pairs = tuple(_header(name, pair) for pair in (value.items() if isinstance(value, Mapping) else value))
+    if sum(header.lower() == "host" for header, _ in pairs) > 1:
+        raise ValueError(f"{name}: 'Host' is given twice, and a request has one (RFC 9112 section 3.2)")
+    return pairs
 
 
 def _header(setting: str, pair: object) -> tuple[str, str]:
     match pair:
         case (str() as name, str() as value):
-            if any(character in name + value for character in "\r\n"):
-                raise ValueError(f"{setting}: {name!r} contains a line break")
+            _check_header_name(setting, name)
+            if _NOT_IN_VALUE.search(value):
+                raise ValueError(f"{setting}: {name!r} contains a line break or another control character")
             return name, value
     raise TypeError(f"{setting} must be a mapping of str to str, or pairs of them; found {pair!r}")
+
+
+def _check_header_name(setting: str, name: str) -> None:
+    if not _TOKEN.fullmatch(name):
+        raise ValueError(f"{setting}: {name!r} is not the name of a header")
+    lower = name.lower()
+    if lower in _HANDSHAKE_HEADERS or lower.startswith("sec-websocket-"):
+        instead = _HANDSHAKE_HEADERS.get(lower) or "leave it out"
+        raise ValueError(f"{setting}: the opening handshake sends {name!r} by itself: {instead}")
 
 
 def _cookies(name: str, value: Any) -> Mapping[str, str]:
@@ -248,8 +273,8 @@ def _cookies(name: str, value: Any) -> Mapping[str, str]:
     for cookie, content in value.items():
         if not isinstance(cookie, str) or not isinstance(content, str):
             raise TypeError(f"{name} must be a mapping of str to str; found {cookie!r}: {content!r}")
-        if any(character in cookie + content for character in ";\r\n"):
-            raise ValueError(f"{name}: {cookie!r} contains a semicolon or a line break")
+        if ";" in cookie + content or _NOT_IN_VALUE.search(cookie + content):
+            raise ValueError(f"{name}: {cookie!r} contains a semicolon, a line break or another control character")
     return value
 
 
@@ -265,15 +290,35 @@ def _auth(name: str, value: Any) -> Any:
 def _text(name: str, value: Any) -> Any:
     if value is not None and not isinstance(value, str):
         raise TypeError(f"{name} must be a str or None, not {value!r}")
-    if value is not None and ("\r" in value or "\n" in value):
-        raise ValueError(f"{name} contains a line break")
+    if value is not None and _NOT_IN_VALUE.search(value):
+        raise ValueError(f"{name} contains a line break or another control character")
     return value
 
 
 def _names(name: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         raise TypeError(f"{name} must be a sequence of names: [{value!r}], not a string")
-    return tuple(value)
+    names = tuple(value)
+    if not all(isinstance(each, str) for each in names):
+        raise TypeError(f"{name} must be a sequence of names, not {value!r}")
+    return names
+
+
+def _header_names(name: str, value: Any) -> tuple[str, ...]:
+    names = _names(name, value)
+    for header in names:
+        _check_header_name(name, header)
+    return names
+
+
+def _subprotocols(name: str, value: Any) -> tuple[str, ...]:
+    names = _names(name, value)
+    for subprotocol in names:
+        if not _TOKEN.fullmatch(subprotocol):
+            raise ValueError(f"{name}: {subprotocol!r} is not the name of a subprotocol (RFC 6455 section 4.1)")
+    if len(set(names)) < len(names):
+        raise ValueError(f"{name} must be different from each other (RFC 6455 section 4.1)")
+    return names
 
 
 def _compression(name: str, value: Any) -> Any:
@@ -400,8 +445,8 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "bearer": _text,
     "origin": _text,
     "user_agent": _text,
-    "share_headers": _names,
-    "subprotocols": _names,
+    "share_headers": _header_names,
+    "subprotocols": _subprotocols,
     "compression": _compression,
     "redirect_limit": _count,
     "ssl": _ssl,

@@ -5,14 +5,25 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any, cast
 
 import picows
+from aiofastnet import create_connection
 
-__all__ = ["ConnectionLog", "collect_error", "quiet_tls_handshake", "retry_tls_read"]
+__all__ = [
+    "ConnectionLog",
+    "collect_error",
+    "create_connection",
+    "new_protocol",
+    "quiet_tls_handshake",
+    "receive",
+    "retry_tls_read",
+]
+
+_Protocol: Any = getattr(importlib.import_module("picows.picows"), "WSProtocol", None)
 
 _TLSTransport: Any = getattr(importlib.import_module("aiofastnet.ssl_transport"), "SSLTransportBase", None)
 
@@ -23,6 +34,9 @@ def _check() -> None:
         for name in ("close_handshake", "is_close_frame_sent", "underlying_transport", "wait_disconnected")
     ]
     needed += [(picows.WSFrame, "picows.WSFrame", name) for name in ("last_in_buffer", "tail_size")]
+    needed += [
+        (_Protocol, "picows.picows.WSProtocol", name) for name in ("buffer_updated", "connection_made", "get_buffer")
+    ]
     needed += [(_TLSTransport, "aiofastnet.ssl_transport.SSLTransportBase", "_retry_ssl_read")]
     for owner, path, name in needed:
         if not hasattr(owner, name):
@@ -57,6 +71,58 @@ class ConnectionLog(logging.LoggerAdapter[logging.Logger]):
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         return msg, kwargs
+
+
+def new_protocol(
+    path: str,
+    headers: Iterable[tuple[str, str]],
+    new_listener: Callable[[], picows.WSListener],
+    log: ConnectionLog,
+    max_frame_size: int,
+    read_buffer: int,
+) -> Any:
+    """
+    Return the asyncio protocol that ``picows.ws_connect`` would make, for a transport that is there already.
+
+    ``connection_made`` writes the request, ``receive`` gives it the answer and what follows.
+
+    Args:
+        path: what to GET.
+        headers: those of the request beside the ones of the opening handshake, ``Host`` among them.
+        new_listener: called when the answer is there.
+        log: takes what picows logs.
+        max_frame_size: in bytes.
+        read_buffer: bytes that it begins with.
+    """
+    positive, never = 1.0, None
+    return _Protocol(
+        "",  # the host, which is among the headers
+        path,
+        True,  # a client
+        new_listener,
+        log,
+        True,  # an exception of the listener ends the connection
+        never,  # the handshake has no time limit here
+        False,  # no pings by itself
+        positive,
+        positive,
+        picows.WSAutoPingStrategy.PING_WHEN_IDLE,
+        False,  # no pongs by itself
+        max_frame_size,
+        headers,
+        read_buffer,
+    )
+
+
+def receive(protocol: asyncio.BufferedProtocol, data: bytes) -> None:
+    """Give a protocol what its transport would read."""
+    position = 0
+    while position < len(data):
+        buffer = cast(memoryview, protocol.get_buffer(len(data) - position))
+        size = min(len(buffer), len(data) - position)
+        buffer[:size] = data[position : position + size]
+        position += size
+        protocol.buffer_updated(size)
 
 
 class _HandshakeFilter:

@@ -43,7 +43,7 @@ PACKAGE = Path(locust_ws_async.__file__).parent
         ({"headers": {"a": "b\r\nc: d"}}, "headers: 'a' contains a line break"),
         ({"cookies": "a=1"}, "cookies must be a mapping of str to str, not 'a=1'"),
         ({"cookies": {"a": 1}}, "cookies must be a mapping of str to str; found 'a': 1"),
-        ({"cookies": {"a": "1; b=2"}}, "cookies: 'a' contains a semicolon or a line break"),
+        ({"cookies": {"a": "1; b=2"}}, "cookies: 'a' contains a semicolon, a line break or"),
         ({"auth": "me:secret"}, "auth must be a pair of user name and password; for a token set bearer"),
         ({"auth": ("a:b", "c")}, "auth: a user name cannot contain a colon, as 'a:b' does"),
         ({"proxy": "http://a%3Ab:c@h:1"}, "proxy: a user name cannot contain a colon"),

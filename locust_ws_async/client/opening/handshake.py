@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import unquote, urljoin, urlsplit
 
-from websockets.headers import build_authorization_basic
+from websockets.headers import build_authorization_basic, build_host
 from websockets.uri import WebSocketURI, parse_uri
 
 from ...exceptions import HandshakeError
@@ -73,13 +73,21 @@ def handshake_target(url: str, options: ConnectOptions, session: HTTPSession | N
             shared_cookies = matching_cookies(session.cookies, url)
     cookies = cookie_header(shared_cookies, options.cookies)
     if cookies:
-        others = [value for name, value in headers if name.lower() == "cookie"]
+        given_cookies = [value for name, value in headers if name.lower() == "cookie"]
         headers = [pair for pair in headers if pair[0].lower() != "cookie"]
-        headers.append(("Cookie", "; ".join([*others, cookies])))
+        headers.append(("Cookie", "; ".join([*given_cookies, cookies])))
+    host = build_host(uri.host, uri.port, uri.secure)
+    others = []
+    for name, value in headers:
+        if name.lower() == "host":
+            host = value
+        else:
+            others.append((name, value))
     return Target(
         url,
         uri,
-        tuple(headers),
+        host,
+        tuple(others),
         options.tls_context() if uri.secure else None,
         options.server_hostname or uri.host,
     )
