@@ -77,8 +77,12 @@ class ConnectOptions:
     redirect_limit: int = 10
     """How many HTTP redirects of the opening handshake to follow; 0 follows none. A redirect from ``wss`` to ``ws`` is
     an error. A redirect to another host, port or scheme is followed without ``cookies``, ``auth``, ``bearer``,
-    ``share_headers`` and ``server_hostname``, and without a ``Cookie`` or an authorization in ``headers``. All other
-    ``headers`` go along, as with HTTP clients: also a secret in ``X-Api-Key``."""
+    ``share_headers`` and ``server_hostname``, and without ``headers``, any of which may hold a secret. Only those that
+    say nothing of the user (``Accept``, ``Accept-Language`` and the like) go along, and ``redirect_headers``."""
+
+    redirect_headers: tuple[str, ...] = ()
+    """The names of those ``headers`` that a redirect to another host, port or scheme is followed with:
+    ``("X-Api-Key",)`` for instance. A ``Host`` among them stays the same."""
 
     ssl: ssl_module.SSLContext | None = None
     """A whole TLS context for ``wss``, for what ``verify`` and ``cert`` cannot express; it excludes both. None makes
@@ -109,6 +113,11 @@ class ConnectOptions:
     """The address of this machine to connect from. Several addresses, or networks such as ``10.0.0.0/28``, take turns
     over all users of the process; a ``SourceAddresses`` is a rotation of its own. None leaves the address to the
     system."""
+
+    lookups: int = 100
+    """How many name lookups run at a time in a process, over all connections that have the same number here. Each
+    keeps a thread busy. The others wait, and ``stats.connect.lookup_queue`` says how long. Literal addresses need no
+    lookup."""
 
     fold_ids: bool = False
     """Whether numbers and UUIDs between slashes become ``{id}`` in the default name of the rows: ``/room/123`` becomes
@@ -333,6 +342,12 @@ def _count(name: str, value: Any) -> Any:
     return value
 
 
+def _at_least_one(name: str, value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be 1 or more, not {value!r}")
+    return value
+
+
 def _ssl(name: str, value: Any) -> Any:
     if value is not None and not isinstance(value, ssl_module.SSLContext):
         raise TypeError(f"{name} must be an ssl.SSLContext or None, not {value!r}")
@@ -449,6 +464,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "subprotocols": _subprotocols,
     "compression": _compression,
     "redirect_limit": _count,
+    "redirect_headers": _header_names,
     "ssl": _ssl,
     "verify": _verify,
     "cert": _cert,
@@ -456,6 +472,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "proxy": _proxy,
     "unix_socket": _unix_socket,
     "local_address": _local_address,
+    "lookups": _at_least_one,
     "max_size": _limit,
     "max_queue": _limit,
     "overflow": _overflow,

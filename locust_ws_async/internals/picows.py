@@ -59,13 +59,20 @@ class ConnectionLog(logging.LoggerAdapter[logging.Logger]):
     picows closes a connection by itself when a frame is malformed or too long. It calls no method of the listener
     then, but logs an error just before. So each warning or error calls ``on_warning`` in the next iteration of the
     loop, when the close frame is out. Should a version no longer log it, the engine still sees the close frame when
-    the connection is lost.
+    the connection is lost. An error also calls ``on_error`` at once, before picows writes its close frame.
+
+    The request of the handshake is not logged: its headers may hold secrets.
     """
 
     on_warning: Callable[[], None] | None = None
+    on_error: Callable[[], None] | None = None
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        if msg == "Send upgrade request: %s":
+            return
         super().log(min(level, logging.DEBUG), msg, *args, **kwargs)
+        if level >= logging.ERROR and self.on_error is not None:
+            self.on_error()
         if level >= logging.WARNING and self.on_warning is not None:
             asyncio.get_running_loop().call_soon(self.on_warning)
 

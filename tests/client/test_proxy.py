@@ -144,10 +144,14 @@ def test_answers_of_no_proxy(bench: Bench, kind: str, answer: bytes, text: str) 
 @pytest.mark.parametrize("scheme", ["http", "socks5h", "socks4a"])
 def test_a_proxy_that_is_not_there(bench: Bench, scheme: str) -> None:
     async def main() -> None:
-        for host, text in (("127.0.0.1", "connection refused"), ("proxy.invalid", "unknown host")):
+        for host, text in (
+            ("127.0.0.1", "connection refused by 127.0.0.1:{port}"),
+            ("proxy.invalid", "unknown host proxy.invalid"),
+        ):
+            port = unused_port()
             with pytest.raises(ProxyError) as caught:
-                await bench.client().connect("/echo", proxy=f"{scheme}://{host}:{unused_port()}")
-            assert str(caught.value) == f"no connection to the proxy: {text}"
+                await bench.client().connect("/echo", proxy=f"{scheme}://{host}:{port}")
+            assert str(caught.value) == f"no connection to the proxy: {text.format(port=port)}"
 
     run(main())
 

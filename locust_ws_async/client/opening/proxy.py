@@ -83,7 +83,10 @@ class _ToProxy:
         try:
             sock = await self._direct.connect(dest_host, dest_port)
         except OSError as exc:
-            raise ProxyError(f"no connection to the proxy: {connect_error(exc)}") from exc
+            address = build_host(dest_host, dest_port, False, always_include_port=True)
+            raise ProxyError(
+                f"no connection to the proxy: {connect_error(exc, self._phases.current, address)}"
+            ) from exc
         self._phases.enter("proxy")
         return sock
 

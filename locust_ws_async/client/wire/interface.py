@@ -60,7 +60,6 @@ class Target:
         headers: all further headers, but for those of the handshake itself (RFC 6455 section 4.1).
     """
 
-    url: str
     uri: WebSocketURI
     host: str
     headers: tuple[tuple[str, str], ...]

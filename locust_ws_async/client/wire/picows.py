@@ -112,6 +112,7 @@ class _Wire(BaseWire, picows.WSListener):
     """Listens to one connection, and is its :class:`~.interface.Wire`."""
 
     __slots__ = (
+        "_answer",
         "_arrived",
         "_assembler",
         "_closing",
@@ -133,12 +134,14 @@ class _Wire(BaseWire, picows.WSListener):
         self._max_size = settings.max_size
         self._assembler: MessageAssembler | None = None
         self._closing = ClosingHandshake()
+        self._answer: Close | None = None  # to a close frame that has been answered, but not delivered
         self._arrived = 0.0  # when the chunk came whose frames are being delivered; 0 between two chunks
         self.log = ConnectionLog(_logger)
         self._update_fast_path()
 
     def on_ws_connected(self, transport: picows.WSTransport) -> None:
         self.log.on_warning = self._notice_failure
+        self.log.on_error = self._answer_close_first
         self._picows = transport
         self.transport = transport.underlying_transport
         self._sink.opened(cast(Any, self))
@@ -219,6 +222,8 @@ class _Wire(BaseWire, picows.WSListener):
         the failure, and has bytes behind it. But after a frame over max_size picows goes on to read, so that any frame
         may be one that came later.
         """
+        if self._answer is not None:
+            return True
         sent = self._picows.close_handshake.sent
         return frame.tail_size > 0 and sent is not None and cast(int, sent.code) != 1009
 
@@ -226,11 +231,27 @@ class _Wire(BaseWire, picows.WSListener):
         if self._assembler is not None:
             raise InvalidFrame(1002, "incomplete fragmented message")
         close = parse_close(payload)
-        if self._closing.receive(close):
+        if self._closing.receive(close, self._answer):
             if not self._picows.is_close_frame_sent:  # else see _precedes_failure
                 self._write_close(close)
             self._sink.closing()
         self._update_fast_path()
+
+    def _answer_close_first(self) -> None:
+        """
+        Answer a close frame before picows fails the connection for what follows it, which means nothing.
+
+        picows has read the close frame ahead, and has not delivered it yet.
+        """
+        handshake = self._picows.close_handshake
+        if handshake is None or handshake.recv is None or self._closing.sent is not None or self._assembler is not None:
+            return
+        if self._picows.is_close_frame_sent:
+            return
+        code = cast(int, handshake.recv.code)
+        # For a frame without a code a whole answer with one: after an empty answer picows would write its own as well.
+        self._answer = Close(1000, "") if code == 1005 else Close(code, handshake.recv.reason)
+        self._write_close(self._answer)
 
     def _notice_failure(self) -> None:
         """See whether picows has failed the connection by itself, for a malformed or too long frame."""
@@ -242,7 +263,7 @@ class _Wire(BaseWire, picows.WSListener):
 
     def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
         self._notice_failure()
-        self.log.on_warning = None
+        self.log.on_warning = self.log.on_error = None
         self._sink.closed(self._closing.info())
         asyncio.get_running_loop().call_soon(collect_error, transport)
 
