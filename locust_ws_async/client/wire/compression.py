@@ -13,6 +13,7 @@ from websockets.typing import ExtensionParameter
 
 __all__ = ["Deflate", "deflate_factory"]
 
+_EMPTY_BLOCK = b"\0\0\xff\xff"  # what `websockets` puts behind each message
 _MOST_STREAMS = 256  # in one frame; a server needs one
 
 
@@ -108,15 +109,19 @@ class _Decompressor:
     """A decompressor of :mod:`zlib` that begins anew where a stream ends. The next one cannot refer to what was before:
     a server that does so has broken its own stream, and gets an error."""
 
-    __slots__ = ("_stream", "_window_bits", "unconsumed_tail")
+    __slots__ = ("_fresh", "_stream", "_window_bits", "unconsumed_tail")
 
     def __init__(self, stream: Any, window_bits: int) -> None:
         self._stream = stream
         self._window_bits = window_bits
+        self._fresh = False  # whether a stream has ended, and the next has not begun
         self.unconsumed_tail = b""
 
     def decompress(self, data: bytes | bytearray | memoryview, max_length: int = 0) -> bytes:
         """See :meth:`zlib.Decompress.decompress`."""
+        if self._fresh and data == _EMPTY_BLOCK:
+            return b""
+        self._fresh = False
         result: bytes = self._stream.decompress(data, max_length)
         if self._stream.eof:
             result = self._decompress_more(result, max_length)
@@ -129,7 +134,8 @@ class _Decompressor:
         for _ in range(_MOST_STREAMS):
             rest = self._stream.unused_data
             self._stream = zlib.decompressobj(wbits=-self._window_bits)
-            if not rest:
+            if not rest or rest == _EMPTY_BLOCK:
+                self._fresh = True
                 return b"".join(parts)
             # At the limit one byte more is asked for: if there is one, the message is over the limit.
             part = self._stream.decompress(rest, max_length and max(1, max_length - size))

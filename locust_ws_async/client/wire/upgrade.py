@@ -81,7 +81,7 @@ class Upgrade(asyncio.Protocol):
                 self._complete(arrived)
             elif self._patience is None and answer.refuses:
                 self._patience = asyncio.get_running_loop().call_later(_BODY_PATIENCE, self._end)
-        except HandshakeError as exc:
+        except Exception as exc:  # a HandshakeError, unless something of ours is broken: then it is told as well
             self._fail(exc)
 
     def _complete(self, arrived: float) -> None:
