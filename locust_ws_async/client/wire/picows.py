@@ -248,9 +248,13 @@ class _Wire(BaseWire, picows.WSListener):
             return
         if self._picows.is_close_frame_sent:
             return
-        code = cast(int, handshake.recv.code)
+        code = handshake.recv.code
         # For a frame without a code a whole answer with one: after an empty answer picows would write its own as well.
-        self._answer = Close(1000, "") if code == 1005 else Close(code, handshake.recv.reason or "")
+        self._answer = (
+            Close(1000, "")
+            if code == picows.WSCloseCode.NO_INFO
+            else Close(cast(int, code), handshake.recv.reason or "")
+        )
         self._write_close(self._answer)
 
     def _notice_failure(self) -> None:
