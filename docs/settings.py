@@ -29,8 +29,8 @@ GROUPS = {
     "Messages": "max_size max_queue overflow compression",
     "Staying connected": "keepalive reconnect on_connected",
     "Handshake": "headers cookies auth bearer origin user_agent share_cookies share_headers subprotocols"
-    " redirect_limit",
-    "Network": "verify cert ssl server_hostname proxy unix_socket local_address",
+    " redirect_limit redirect_headers",
+    "Network": "verify cert ssl server_hostname proxy unix_socket local_address lookups",
     "Names and recordings": "fold_ids record_last record_to",
 }
 """In which part of the table a setting of a connection stands. One that is named nowhere stands under "Others"."""

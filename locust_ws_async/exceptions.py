@@ -17,8 +17,9 @@ The errors of this package.
     └── MessageTimeout (TimeoutError)              no message that matches within the given time
     CatchResponseError                             what ``reply.failure(text)`` reports
 
-Locust groups failures by ``repr``. So texts here hold no addresses, ids, payloads or close reasons, and are the same on
-every engine; what differs from one failure to the next is in the attributes.
+Locust groups failures by ``repr``. So texts here hold no ids, payloads or close reasons, and no address but one that is
+the same for all connections of a user. They are the same on every engine. What differs from one failure to the next is
+in the attributes.
 """
 
 from __future__ import annotations
@@ -68,14 +69,14 @@ class ConnectError(WebSocketError, ConnectionError):
 
 
 class ConnectionRefused(ConnectError, ConnectionRefusedError):
-    """Nobody listens at the server's address."""
+    """Nobody listens at the server's address. The text names it if it is that of the user's host, or of the proxy."""
 
     def __init__(self, text: str = "connection refused") -> None:
         super().__init__(text)
 
 
 class UnknownHost(ConnectError):
-    """The name of the server has no address."""
+    """The name of the server has no address. The text holds it if it is that of the user's host, or of the proxy."""
 
     def __init__(self, text: str = "unknown host") -> None:
         super().__init__(text)
@@ -106,7 +107,8 @@ class HandshakeRejected(HandshakeError):
 
     Attributes:
         status_code: the HTTP status.
-        response: the whole answer, with its headers.
+        response: the answer, with its headers; ``response.body`` has at most 64 KiB, and of a body that is slow what
+            came within 250 ms.
     """
 
     def __init__(self, status_code: int, response: Any) -> None:

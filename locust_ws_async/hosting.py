@@ -9,7 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-__all__ = ["HostedLoop", "cancellation_of", "cancels_current_task", "inline_wait_of", "is_kill", "no_inline_wait"]
+__all__ = [
+    "HostedLoop",
+    "allow_lookups",
+    "cancellation_of",
+    "cancels_current_task",
+    "inline_wait_of",
+    "is_kill",
+    "no_inline_wait",
+]
 
 
 class HostedLoop:
@@ -25,6 +33,9 @@ class HostedLoop:
         task ends the wait in that way. A loop that cannot wait like this returns False at once.
         """
         return False
+
+    def allow_lookups(self, count: int) -> None:
+        """Have threads for so many name lookups at a time, if they need threads."""
 
 
 _KILL = "locust_ws_async_kill"
@@ -49,6 +60,12 @@ def no_inline_wait() -> bool:
 def inline_wait_of(loop: asyncio.AbstractEventLoop) -> Callable[[], bool]:
     """Return how a task of *loop* waits inside of itself for I/O: see :meth:`HostedLoop.wait_for_io_inline`."""
     return loop.wait_for_io_inline if isinstance(loop, HostedLoop) else no_inline_wait
+
+
+def allow_lookups(loop: asyncio.AbstractEventLoop, count: int) -> None:
+    """Let *loop* look up so many names at a time: see :meth:`HostedLoop.allow_lookups`. asyncio's have their limit."""
+    if isinstance(loop, HostedLoop):
+        loop.allow_lookups(count)
 
 
 def is_kill(exc: BaseException) -> bool:

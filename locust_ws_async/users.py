@@ -294,6 +294,7 @@ class AsyncWebSocketUser(AsyncUser):
     subprotocols: Sequence[str] = _DEFAULTS.subprotocols
     compression: Literal["deflate"] | Deflate | None = _DEFAULTS.compression
     redirect_limit: int = _DEFAULTS.redirect_limit
+    redirect_headers: tuple[str, ...] = _DEFAULTS.redirect_headers
     ssl: SSLContext | None = _DEFAULTS.ssl
     verify: bool | FilePath = _DEFAULTS.verify
     cert: FilePath | tuple[FilePath, FilePath | None] | None = _DEFAULTS.cert
@@ -301,6 +302,7 @@ class AsyncWebSocketUser(AsyncUser):
     proxy: str | bool | None = _DEFAULTS.proxy
     unix_socket: FilePath | None = _DEFAULTS.unix_socket
     local_address: str | Sequence[str] | SourceAddresses | None = None
+    lookups: int = _DEFAULTS.lookups
     fold_ids: bool = _DEFAULTS.fold_ids
     max_size: int | None = _DEFAULTS.max_size
     max_queue: int | None = _DEFAULTS.max_queue

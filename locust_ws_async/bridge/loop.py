@@ -48,7 +48,6 @@ from contextvars import Context
 from math import inf
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
-import gevent.socket
 from gevent.hub import Hub, get_hub
 from greenlet import getcurrent
 
@@ -61,6 +60,7 @@ from ..internals.cpython import (
 from .executor import GreenletExecutor
 from .inline_io import EagerTask, InlineIOLoop, Task
 from .isolation import BlockingAware, isolate
+from .resolving import resolve
 from .selector import HubSelector
 
 __all__ = ["GreenletEventLoop"]
@@ -238,10 +238,15 @@ class GreenletEventLoop(InlineIOLoop, BlockingAware):
             )
 
     async def getaddrinfo(self, host: Any, port: Any, **hints: Any) -> Any:
-        return await self.run_in_executor(None, lambda: gevent.socket.getaddrinfo(host, port, **hints))
+        return await self.run_in_executor(None, lambda: resolve("getaddrinfo", host, port, **hints))
 
     async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> Any:
-        return await self.run_in_executor(None, gevent.socket.getnameinfo, sockaddr, flags)
+        return await self.run_in_executor(None, resolve, "getnameinfo", sockaddr, flags)
+
+    def allow_lookups(self, count: int) -> None:
+        pool = self._selector.hub.threadpool
+        if pool.maxsize < count:
+            pool.maxsize = count
 
     # Signals, which asyncio sends through its self-pipe
 

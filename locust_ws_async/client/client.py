@@ -144,7 +144,14 @@ class WebSocketClient:
         """Open a WebSocket for a connection of this client: see :func:`.opening.connect.connect_to_url`."""
         # A coroutine of its own around it would be stack, thus memory, of every user that connects.
         return connect_to_url(
-            self.engine, url, options, sink, phases, new_socket=self.new_socket, session=self.http_session
+            self.engine,
+            url,
+            options,
+            sink,
+            phases,
+            new_socket=self.new_socket,
+            session=self.http_session,
+            base_url=self.base_url,
         )
 
     async def aclose(self, timeout: float | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import socket
 import ssl as ssl_module
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -76,8 +77,12 @@ class ConnectOptions:
     redirect_limit: int = 10
     """How many HTTP redirects of the opening handshake to follow; 0 follows none. A redirect from ``wss`` to ``ws`` is
     an error. A redirect to another host, port or scheme is followed without ``cookies``, ``auth``, ``bearer``,
-    ``share_headers`` and ``server_hostname``, and without a ``Cookie`` or an authorization in ``headers``. All other
-    ``headers`` go along, as with HTTP clients: also a secret in ``X-Api-Key``."""
+    ``share_headers`` and ``server_hostname``, and without ``headers``, any of which may hold a secret. Only those that
+    say nothing of the user (``Accept``, ``Accept-Language`` and the like) go along, and ``redirect_headers``."""
+
+    redirect_headers: tuple[str, ...] = ()
+    """The names of those ``headers`` that a redirect to another host, port or scheme is followed with:
+    ``("X-Api-Key",)`` for instance. A ``Host`` among them stays the same."""
 
     ssl: ssl_module.SSLContext | None = None
     """A whole TLS context for ``wss``, for what ``verify`` and ``cert`` cannot express; it excludes both. None makes
@@ -108,6 +113,11 @@ class ConnectOptions:
     """The address of this machine to connect from. Several addresses, or networks such as ``10.0.0.0/28``, take turns
     over all users of the process; a ``SourceAddresses`` is a rotation of its own. None leaves the address to the
     system."""
+
+    lookups: int = 100
+    """How many name lookups run at a time in a process, over all connections that have the same number here. Each
+    keeps a thread busy. The others wait, and ``stats.connect.lookup_queue`` says how long. Literal addresses need no
+    lookup."""
 
     fold_ids: bool = False
     """Whether numbers and UUIDs between slashes become ``{id}`` in the default name of the rows: ``/room/123`` becomes
@@ -225,21 +235,45 @@ class ConnectOptions:
         return dataclasses.replace(self, **changes)
 
 
+_TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
+_NOT_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 section 5.5
+
+# Headers that only the client itself can set (RFC 6455 section 4.1), and what to do instead.
+_HANDSHAKE_HEADERS = {
+    "connection": "",
+    "upgrade": "",
+    "sec-websocket-extensions": 'set compression = "deflate" to offer it',
+    "sec-websocket-protocol": "set subprotocols",
+}
+
 # One check for each kind of setting. It takes the name and the value of a setting, raises if the value is wrong, and
 # returns the value as the rest of the client uses it.
 
 
 def _headers(name: str, value: Any) -> tuple[tuple[str, str], ...]:
-    return tuple(_header(name, pair) for pair in (value.items() if isinstance(value, Mapping) else value))
+    pairs = tuple(_header(name, pair) for pair in (value.items() if isinstance(value, Mapping) else value))
+    if sum(header.lower() == "host" for header, _ in pairs) > 1:
+        raise ValueError(f"{name}: 'Host' is given twice, and a request has one (RFC 9112 section 3.2)")
+    return pairs
 
 
 def _header(setting: str, pair: object) -> tuple[str, str]:
     match pair:
         case (str() as name, str() as value):
-            if any(character in name + value for character in "\r\n"):
-                raise ValueError(f"{setting}: {name!r} contains a line break")
+            _check_header_name(setting, name)
+            if _NOT_IN_VALUE.search(value):
+                raise ValueError(f"{setting}: {name!r} contains a line break or another control character")
             return name, value
     raise TypeError(f"{setting} must be a mapping of str to str, or pairs of them; found {pair!r}")
+
+
+def _check_header_name(setting: str, name: str) -> None:
+    if not _TOKEN.fullmatch(name):
+        raise ValueError(f"{setting}: {name!r} is not the name of a header")
+    lower = name.lower()
+    if lower in _HANDSHAKE_HEADERS or lower.startswith("sec-websocket-"):
+        instead = _HANDSHAKE_HEADERS.get(lower) or "leave it out"
+        raise ValueError(f"{setting}: the opening handshake sends {name!r} by itself: {instead}")
 
 
 def _cookies(name: str, value: Any) -> Mapping[str, str]:
@@ -248,8 +282,8 @@ def _cookies(name: str, value: Any) -> Mapping[str, str]:
     for cookie, content in value.items():
         if not isinstance(cookie, str) or not isinstance(content, str):
             raise TypeError(f"{name} must be a mapping of str to str; found {cookie!r}: {content!r}")
-        if any(character in cookie + content for character in ";\r\n"):
-            raise ValueError(f"{name}: {cookie!r} contains a semicolon or a line break")
+        if ";" in cookie + content or _NOT_IN_VALUE.search(cookie + content):
+            raise ValueError(f"{name}: {cookie!r} contains a semicolon, a line break or another control character")
     return value
 
 
@@ -265,15 +299,35 @@ def _auth(name: str, value: Any) -> Any:
 def _text(name: str, value: Any) -> Any:
     if value is not None and not isinstance(value, str):
         raise TypeError(f"{name} must be a str or None, not {value!r}")
-    if value is not None and ("\r" in value or "\n" in value):
-        raise ValueError(f"{name} contains a line break")
+    if value is not None and _NOT_IN_VALUE.search(value):
+        raise ValueError(f"{name} contains a line break or another control character")
     return value
 
 
 def _names(name: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         raise TypeError(f"{name} must be a sequence of names: [{value!r}], not a string")
-    return tuple(value)
+    names = tuple(value)
+    if not all(isinstance(each, str) for each in names):
+        raise TypeError(f"{name} must be a sequence of names, not {value!r}")
+    return names
+
+
+def _header_names(name: str, value: Any) -> tuple[str, ...]:
+    names = _names(name, value)
+    for header in names:
+        _check_header_name(name, header)
+    return names
+
+
+def _subprotocols(name: str, value: Any) -> tuple[str, ...]:
+    names = _names(name, value)
+    for subprotocol in names:
+        if not _TOKEN.fullmatch(subprotocol):
+            raise ValueError(f"{name}: {subprotocol!r} is not the name of a subprotocol (RFC 6455 section 4.1)")
+    if len(set(names)) < len(names):
+        raise ValueError(f"{name} must be different from each other (RFC 6455 section 4.1)")
+    return names
 
 
 def _compression(name: str, value: Any) -> Any:
@@ -285,6 +339,12 @@ def _compression(name: str, value: Any) -> Any:
 def _count(name: str, value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ValueError(f"{name} must be 0 or more, not {value!r}")
+    return value
+
+
+def _at_least_one(name: str, value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be 1 or more, not {value!r}")
     return value
 
 
@@ -400,10 +460,11 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "bearer": _text,
     "origin": _text,
     "user_agent": _text,
-    "share_headers": _names,
-    "subprotocols": _names,
+    "share_headers": _header_names,
+    "subprotocols": _subprotocols,
     "compression": _compression,
     "redirect_limit": _count,
+    "redirect_headers": _header_names,
     "ssl": _ssl,
     "verify": _verify,
     "cert": _cert,
@@ -411,6 +472,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "proxy": _proxy,
     "unix_socket": _unix_socket,
     "local_address": _local_address,
+    "lookups": _at_least_one,
     "max_size": _limit,
     "max_queue": _limit,
     "overflow": _overflow,

@@ -5,13 +5,24 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any, cast
 
 import picows
+from aiofastnet import create_connection
 
-__all__ = ["ConnectionLog", "collect_error", "quiet_tls_handshake", "retry_tls_read"]
+__all__ = [
+    "ConnectionLog",
+    "collect_error",
+    "create_connection",
+    "new_protocol",
+    "quiet_tls_handshake",
+    "receive",
+    "retry_tls_read",
+]
+
+_Protocol: Any = getattr(importlib.import_module("picows.picows"), "WSProtocol", None)
 
 _TLSTransport: Any = getattr(importlib.import_module("aiofastnet.ssl_transport"), "SSLTransportBase", None)
 
@@ -22,6 +33,9 @@ def _check() -> None:
         for name in ("close_handshake", "is_close_frame_sent", "underlying_transport", "wait_disconnected")
     ]
     needed += [(picows.WSFrame, "picows.WSFrame", name) for name in ("last_in_buffer", "tail_size")]
+    needed += [
+        (_Protocol, "picows.picows.WSProtocol", name) for name in ("buffer_updated", "connection_made", "get_buffer")
+    ]
     needed += [(_TLSTransport, "aiofastnet.ssl_transport.SSLTransportBase", "_retry_ssl_read")]
     for owner, path, name in needed:
         if not hasattr(owner, name):
@@ -46,18 +60,77 @@ class ConnectionLog(logging.LoggerAdapter[logging.Logger]):
     picows closes a connection by itself when a frame is malformed or too long. It calls no method of the listener
     then, but logs an error just before. So each warning or error calls ``on_warning`` in the next iteration of the
     loop, when the close frame is out. Should a version no longer log it, the engine still sees the close frame when
-    the connection is lost.
+    the connection is lost. An error also calls ``on_error`` at once, before picows writes its close frame.
+
+    The request of the handshake is not logged: its headers may hold secrets.
     """
 
     on_warning: Callable[[], None] | None = None
+    on_error: Callable[[], None] | None = None
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        if msg == "Send upgrade request: %s":
+            return
         super().log(min(level, logging.DEBUG), msg, *args, **kwargs)
+        if level >= logging.ERROR and self.on_error is not None:
+            self.on_error()
         if level >= logging.WARNING and self.on_warning is not None:
             asyncio.get_running_loop().call_soon(self.on_warning)
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         return msg, kwargs
+
+
+def new_protocol(
+    path: str,
+    headers: Iterable[tuple[str, str]],
+    new_listener: Callable[[], picows.WSListener],
+    log: ConnectionLog,
+    max_frame_size: int,
+    read_buffer: int,
+) -> Any:
+    """
+    Return the asyncio protocol that ``picows.ws_connect`` would make, for a transport that is there already.
+
+    ``connection_made`` writes the request, ``receive`` gives it the answer and what follows.
+
+    Args:
+        path: what to GET.
+        headers: those of the request beside the ones of the opening handshake, ``Host`` among them.
+        new_listener: called when the answer is there.
+        log: takes what picows logs.
+        max_frame_size: in bytes.
+        read_buffer: bytes that it begins with.
+    """
+    positive, never = 1.0, None
+    return _Protocol(
+        "",  # the host, which is among the headers
+        path,
+        True,  # a client
+        new_listener,
+        log,
+        True,  # an exception of the listener ends the connection
+        never,  # the handshake has no time limit here
+        False,  # no pings by itself
+        positive,
+        positive,
+        picows.WSAutoPingStrategy.PING_WHEN_IDLE,
+        False,  # no pongs by itself
+        max_frame_size,
+        headers,
+        read_buffer,
+    )
+
+
+def receive(protocol: asyncio.BufferedProtocol, data: bytes) -> None:
+    """Give a protocol what its transport would read."""
+    position = 0
+    while position < len(data):
+        buffer = cast(memoryview, protocol.get_buffer(len(data) - position))
+        size = min(len(buffer), len(data) - position)
+        buffer[:size] = data[position : position + size]
+        position += size
+        protocol.buffer_updated(size)
 
 
 class _HandshakeFilter:

@@ -283,7 +283,15 @@ def test_credentials_stay_with_their_origin(bench: Bench, scheme: str) -> None:
                 Site(lambda request: redirect_to(location)) as site,
                 bench.client().connect(
                     site.url,
-                    headers={"Authorization": "secret", "COOKIE": "secret", "X-Tenant": "7"},
+                    headers={
+                        "Authorization": "secret",
+                        "COOKIE": "secret",
+                        "Host": "secret.example",
+                        "X-Api-Key": "secret",
+                        "X-Tenant": "7",
+                        "Accept-Language": "de",
+                    },
+                    redirect_headers=["x-tenant"],
                     cookies={"session": "secret"},
                     origin="https://shop.example",
                     subprotocols=(),
@@ -293,6 +301,7 @@ def test_credentials_stay_with_their_origin(bench: Bench, scheme: str) -> None:
                 assert other.requests[0].path == "/there"
                 assert not [value for _, value in other.headers.raw_items() if "secret" in value]
                 assert other.headers["X-Tenant"] == "7" and other.headers["Origin"] == "https://shop.example"
+                assert other.headers["Accept-Language"] == "de" and other.headers["Host"] in other.url
 
             async with (
                 Site(lambda request: redirect_to(location)) as site,

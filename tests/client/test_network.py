@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import socket
 import ssl
 import struct
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,8 +17,9 @@ import trustme
 from websockets.asyncio.server import ServerConnection, serve, unix_serve
 
 from locust_ws_async.client import ConnectOptions, SourceAddresses
-from locust_ws_async.exceptions import ConnectError, ConnectionRefused, HandshakeError
-from tests.support import unused_port
+from locust_ws_async.client.observing.timing import ConnectPhases
+from locust_ws_async.exceptions import ConnectError, ConnectionRefused, ConnectTimeout, HandshakeError, UnknownHost
+from tests.support import SCALE, unknown_host, unused_port
 
 from .helpers import Bench, run
 
@@ -258,6 +262,193 @@ def test_the_other_address_of_a_name(bench: Bench) -> None:
                 await connection.ping()
         with pytest.raises(ConnectionRefused):
             await bench.client().connect(f"ws://localhost:{unused_port()}")
+
+    run(main())
+
+
+class LoopWithNames(asyncio.SelectorEventLoop):
+    """Resolves pool.example to these addresses, at the port that was asked for."""
+
+    addresses: tuple[str, ...] = ()
+
+    async def getaddrinfo(self, host: Any, port: Any, **hints: Any) -> Any:
+        if host != "pool.example":
+            return await super().getaddrinfo(host, port, **hints)
+        families = [socket.AF_INET6 if ":" in address else socket.AF_INET for address in self.addresses]
+        return [
+            (family, socket.SOCK_STREAM, 6, "", (address, port))
+            for family, address in zip(families, self.addresses, strict=True)
+        ]
+
+
+def names(*addresses: str) -> type[LoopWithNames]:
+    return type("LoopWithTheseNames", (LoopWithNames,), {"addresses": addresses})
+
+
+@contextlib.contextmanager
+def dead(*addresses: str, port: int) -> Iterator[None]:
+    """Addresses that accept no TCP connection: their backlog is full, so SYN packets are dropped."""
+    with contextlib.ExitStack() as sockets:
+        for address in addresses:
+            listener = sockets.enter_context(socket.socket())
+            listener.bind((address, port))
+            listener.listen(0)
+            for _ in range(4):
+                filler = sockets.enter_context(socket.socket())
+                filler.setblocking(False)
+                filler.connect_ex((address, port))
+        yield
+
+
+@loopback_network
+@pytest.mark.parametrize("source", [None, "127.0.0.42"])
+def test_dead_addresses_of_a_name(bench: Bench, source: str | None) -> None:
+    """The next address is tried after 250 ms (RFC 8305 section 5); what the others left open is closed."""
+
+    async def main() -> None:
+        async with serve(echo, "127.0.0.1", 0) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            with dead("127.0.0.2", "127.0.0.3", port=port):
+                async with bench.client().connect(
+                    f"ws://pool.example:{port}", open_timeout=None, local_address=source
+                ) as connection:
+                    assert connection.remote_address[0] == "127.0.0.1"
+                    assert connection.local_address[0] == (source or "127.0.0.1")
+                    phases = connection.stats.connect
+                    assert phases.tcp is not None and phases.tcp >= 2 * 250 - 20
+                    assert phases.dns is not None and phases.dns < phases.tcp
+
+    run(main(), new_loop=names("127.0.0.2", "127.0.0.3", "127.0.0.1"))
+
+
+@loopback_network
+def test_an_address_that_refuses_is_passed_over_at_once(bench: Bench) -> None:
+    async def main() -> None:
+        async with serve(echo, "127.0.0.1", 0) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            with dead("127.0.0.3", port=port):
+                async with bench.client().connect(f"ws://pool.example:{port}") as connection:
+                    assert connection.remote_address[0] == "127.0.0.1"
+                    tcp = connection.stats.connect.tcp
+                    assert tcp is not None and tcp < 250 * SCALE  # neither waited for
+            with pytest.raises(ConnectionRefused), dead("127.0.0.3", port=unused_port()):
+                await bench.client().connect(f"ws://pool.example:{unused_port()}")
+
+    run(main(), new_loop=names("127.0.0.2", "127.0.0.1", "127.0.0.3"))
+
+
+@loopback_network
+def test_no_address_of_a_name_accepts(bench: Bench) -> None:
+    async def main() -> None:
+        with pytest.raises(ConnectionRefused):
+            await bench.client().connect(f"ws://pool.example:{unused_port()}")
+        port = unused_port()
+        with dead("127.0.0.2", "127.0.0.3", port=port), pytest.raises(ConnectTimeout, match="the TCP connection"):
+            await bench.client().connect(f"ws://pool.example:{port}", open_timeout=0.4)
+
+    run(main(), new_loop=names("127.0.0.2", "127.0.0.3"))
+
+
+@loopback_network
+def test_the_families_take_turns(bench: Bench) -> None:
+    """A host whose IPv6 is broken does not have to wait for all of its IPv6 addresses (RFC 8305 section 4)."""
+
+    async def main() -> None:
+        async with serve(echo, "127.0.0.1", 0) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            with dead("127.0.0.2", "127.0.0.3", "127.0.0.4", port=port):
+                # The first family has the dead ones; the second refuses at once, and then has what accepts.
+                async with bench.client().connect(f"ws://pool.example:{port}", open_timeout=None) as connection:
+                    tcp = connection.stats.connect.tcp
+                    assert tcp is not None and 230 <= tcp < 500 * SCALE
+
+    run(main(), new_loop=names("127.0.0.2", "::ffff:127.0.0.1", "127.0.0.3", "127.0.0.4"))
+
+
+def test_lookups_wait_for_each_other(bench: Bench) -> None:
+    """Of four lookups of 50 ms two run at a time; that the others waited is told apart from the resolver's time."""
+    running = most = 0
+
+    class SlowResolver(asyncio.SelectorEventLoop):
+        async def getaddrinfo(self, host: Any, port: Any, **hints: Any) -> Any:
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            await asyncio.sleep(0.05)
+            running -= 1
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    async def main() -> None:
+        async with serve(echo, "127.0.0.1", 0) as server:
+            url = f"ws://pool.example:{next(iter(server.sockets)).getsockname()[1]}"
+
+            async def connect(timeout: float | None = None) -> ConnectPhases:
+                async with bench.client().connect(url, lookups=2, open_timeout=timeout) as connection:
+                    return connection.stats.connect
+
+            async with asyncio.TaskGroup() as group:
+                connecting = [group.create_task(connect()) for _ in range(4)]
+            waits = sorted((task.result().lookup_queue or 0.0, task.result().dns or 0.0) for task in connecting)
+            assert most == 2
+            assert waits[2][0] >= 45 and waits[3][0] >= 45
+            assert all(dns >= 45 for _, dns in waits)
+
+            # Those that are given up leave no place taken.
+            async with asyncio.TaskGroup() as group:
+                places = [group.create_task(connect()) for _ in range(2)]
+                await asyncio.sleep(0)
+                late = group.create_task(connect())
+                hurried = asyncio.create_task(connect(0.01))
+                with pytest.raises(ConnectTimeout) as caught:
+                    await hurried
+                for task in places:
+                    task.cancel()
+                await late
+            assert "a place among the name lookups (the setting lookups)" in str(caught.value)
+            assert (await connect()).dns
+
+    run(main(), new_loop=SlowResolver)
+
+
+def test_no_file_descriptor_for_a_lookup(bench: Bench) -> None:
+    """The resolver itself says something else, which nobody recognizes."""
+
+    class ResolverWithoutFiles(asyncio.SelectorEventLoop):
+        async def getaddrinfo(self, *arguments: Any, **hints: Any) -> Any:
+            raise OSError(errno.EBUSY, "Device or resource busy")
+
+    def no_socket(*arguments: int) -> socket.socket:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def main() -> None:
+        with pytest.raises(ConnectError) as caught:
+            await bench.client(new_socket=no_socket).connect("ws://pool.example")
+        assert str(caught.value) == "Too many open files: raise the limit, by ulimit -n for instance"
+        with pytest.raises(ConnectError) as caught:
+            await bench.client().connect("ws://pool.example")
+        assert str(caught.value) == "the name lookup failed: Device or resource busy"
+
+    run(main(), new_loop=ResolverWithoutFiles)
+
+
+def test_a_constant_address_is_named(bench: Bench) -> None:
+    """That of the user's host: texts with any other would be as many as there are hosts."""
+    port = unused_port()
+    kind, text = unknown_host()
+
+    async def fails(base_url: str, path: str = "/") -> str:
+        with pytest.raises(ConnectError) as caught:
+            await bench.client(base_url=base_url).connect(path)
+        return repr(caught.value)
+
+    async def main() -> None:
+        host = f"ws://127.0.0.1:{port}"
+        assert await fails(host) == f"ConnectionRefused('connection refused by 127.0.0.1:{port}')"
+        assert await fails(host, host + "/x?y=z") == f"ConnectionRefused('connection refused by 127.0.0.1:{port}')"
+        assert await fails(host, f"ws://localhost:{port}") == "ConnectionRefused('connection refused')"
+        assert await fails("no host", host) == "ConnectionRefused('connection refused')"
+        constant = f"{text} no-such-host.invalid" if kind is UnknownHost else text
+        assert await fails("https://me:secret@no-such-host.invalid") == f"{kind.__name__}({constant!r})"
 
     run(main())
 

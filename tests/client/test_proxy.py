@@ -122,9 +122,15 @@ def test_a_proxy_that_cannot_connect(bench: Bench, kind: str, text: str) -> None
         ("http", b"", "the proxy did not answer CONNECT, or not in HTTP"),
         ("http", b"HTTP/1.1 2", "the proxy did not answer CONNECT, or not in HTTP"),
         ("http", b"nonsense\r\n\r\n", "the proxy did not answer CONNECT, or not in HTTP"),
-        ("http", b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 1000, "the proxy did not answer CONNECT, or not in HTTP"),
+        (
+            "http",
+            b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 20_000,
+            "the proxy's answer to CONNECT has headers of over 64 KiB",
+        ),
+        ("http", b"HTTP/1.1 200 OK\r\na: b\r\n", "the proxy did not answer CONNECT, or not in HTTP"),
+        ("http", b"HTTP/1.0 502 Bad Gateway\r\na: b\r\n", "the proxy answered CONNECT with HTTP 502 Bad Gateway"),
         ("http", b"HTTP/1.1 200 OK\r\n\r\nmore", "the proxy sent more than its answer to CONNECT"),
-        ("http", b"HTTP/1.1 403\r\n\r\n", "the proxy did not answer CONNECT, or not in HTTP"),
+        ("http", b"HTTP/1.1 403\r\n\r\n", "the proxy answered CONNECT with HTTP 403"),
         ("http", b"HTTP/1.1 403 \r\n\r\n", "the proxy answered CONNECT with HTTP 403"),
         ("socks5", b"", "the SOCKS proxy did not connect: Connection closed unexpectedly"),
         ("socks5", b"\x04\x00", "the SOCKS proxy did not connect: Unexpected SOCKS version number: 4"),
@@ -144,10 +150,14 @@ def test_answers_of_no_proxy(bench: Bench, kind: str, answer: bytes, text: str) 
 @pytest.mark.parametrize("scheme", ["http", "socks5h", "socks4a"])
 def test_a_proxy_that_is_not_there(bench: Bench, scheme: str) -> None:
     async def main() -> None:
-        for host, text in (("127.0.0.1", "connection refused"), ("proxy.invalid", "unknown host")):
+        for host, text in (
+            ("127.0.0.1", "connection refused by 127.0.0.1:{port}"),
+            ("proxy.invalid", "unknown host proxy.invalid"),
+        ):
+            port = unused_port()
             with pytest.raises(ProxyError) as caught:
-                await bench.client().connect("/echo", proxy=f"{scheme}://{host}:{unused_port()}")
-            assert str(caught.value) == f"no connection to the proxy: {text}"
+                await bench.client().connect("/echo", proxy=f"{scheme}://{host}:{port}")
+            assert str(caught.value) == f"no connection to the proxy: {text.format(port=port)}"
 
     run(main())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -147,6 +148,77 @@ def test_a_client_certificate(bench: Bench, authority: Authority, pair: bool) ->
     echoes(bench, server, verify=str(authority.file), cert=text)
     for certificate in server.certificates:
         assert ("email", "user@shop.example") in certificate["subjectAltName"]
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("wrong", [False, True], ids=["missing", "refused"])
+def test_without_the_client_certificate_that_is_wanted(
+    bench: Bench, authority: Authority, tmp_path: Path, wrong: bool, version: ssl.TLSVersion
+) -> None:
+    """With TLS 1.3 the server says so after the handshake."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.ca.issue_cert("localhost").configure_cert(context)
+    authority.ca.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.minimum_version = context.maximum_version = version
+    options: dict[str, Any] = {"verify": authority.file}
+    if wrong:
+        trustme.CA().issue_cert("me@other.example").private_key_and_cert_chain_pem.write_to_path(tmp_path / "other.pem")
+        options["cert"] = tmp_path / "other.pem"
+        text = "TLS handshake failed: TLSV1_ALERT_UNKNOWN_CA"
+    else:
+        alert = {ssl.TLSVersion.TLSv1_2: "SSLV3_ALERT_HANDSHAKE_FAILURE"}
+        text = f"TLS handshake failed: {alert.get(version, 'TLSV13_ALERT_CERTIFICATE_REQUIRED')}"
+
+    def serve_one(listener: socket.socket) -> None:
+        sock, _ = listener.accept()
+        with contextlib.suppress(OSError), context.wrap_socket(sock, server_side=True):
+            pass
+        # The client's request is read, lest the system answers it with a reset that overtakes the alert.
+        with contextlib.suppress(OSError), sock:
+            while sock.recv(65536):
+                pass
+
+    async def main() -> str:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            serving = asyncio.create_task(asyncio.to_thread(serve_one, listener))
+            with pytest.raises(TLSError) as caught:
+                await bench.client().connect(f"wss://localhost:{listener.getsockname()[1]}", **options)
+            await serving
+        assert isinstance(caught.value.__cause__, ssl.SSLError)
+        return str(caught.value)
+
+    assert run(main()) == text
+
+
+def test_a_dot_at_the_end_of_a_host_is_for_the_resolver(bench: Bench, authority: Authority) -> None:
+    asked: list[str] = []
+
+    class Names(asyncio.SelectorEventLoop):
+        async def getaddrinfo(self, host: Any, port: Any, **hints: Any) -> Any:
+            asked.append(host)
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    session = requests.Session()
+    session.cookies.set("user", "7", domain="shop.example", path="/")
+
+    async def main() -> None:
+        server = authority.server
+        names: list[str | None] = []
+        server.sni_callback = lambda connection, name, context: names.append(name)
+        async with Site(ssl=server) as site:
+            url = site.url.replace("127.0.0.1", "shop.example.")
+            client = bench.client(http_session=session)
+            async with client.connect(url, verify=authority.file, share_cookies=True):
+                assert site.headers["Host"] == url.removeprefix("wss://").replace(".:", ":")
+                assert site.headers["Cookie"] == "user=7"
+        assert names == ["shop.example"]
+        assert asked == ["shop.example."]
+
+    run(main(), new_loop=Names)
+    with pytest.raises(ValueError, match="no host name"):
+        bench.client().connect("wss://./")
+    session.close()
 
 
 def test_settings_share_a_context(authority: Authority) -> None:

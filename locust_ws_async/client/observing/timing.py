@@ -8,6 +8,7 @@ __all__ = ["ConnectPhases"]
 
 
 _WAITING_FOR = {
+    "lookup_queue": "a place among the name lookups (the setting lookups)",
     "dns": "name lookup",
     "tcp": "the TCP connection",
     "proxy": "the proxy",
@@ -21,16 +22,20 @@ class ConnectPhases:
     The milliseconds of each phase of the last connect, summed over redirects; None for a phase that did not occur.
 
     Attributes:
+        lookup_queue: the wait for other name lookups of this process, of which no more than ``lookups`` run at a time;
+            None for a literal address.
         dns: the lookup of the host's name; None for a literal address.
-        tcp: making the TCP connection, or the connection to a unix socket.
+        tcp: making the TCP connection, or the connection to a unix socket; with all addresses of the host that were
+            tried.
         proxy: waiting for the proxy's answer; ``dns`` and ``tcp`` are then those of the way to the proxy.
         tls: the TLS handshake.
         upgrade: from sending the request of the opening handshake to the arrival of its answer.
     """
 
-    __slots__ = ("_current", "_since", "dns", "proxy", "tcp", "tls", "upgrade")
+    __slots__ = ("_current", "_since", "dns", "lookup_queue", "proxy", "tcp", "tls", "upgrade")
 
     def __init__(self) -> None:
+        self.lookup_queue: float | None = None
         self.dns: float | None = None
         self.tcp: float | None = None
         self.proxy: float | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 
 from ...exceptions import ConnectTimeout, HandshakeError, HandshakeRejected
@@ -11,7 +12,8 @@ from ..observing.timing import ConnectPhases
 from ..options import ConnectOptions
 from ..wire.interface import Engine, EngineSettings, Sink, Target
 from .cookies import HTTPSession, store_cookies
-from .handshake import handshake_target, redirect, split_credentials
+from .handshake import constant_address, handshake_target, redirect, split_credentials
+from .lookups import Lookups
 from .network import Dialer, DirectDialer, SocketFactory, UnixSocketDialer, connect_error
 from .proxy import proxy_dialer, proxy_for
 
@@ -40,6 +42,7 @@ async def connect_to_url(
     *,
     new_socket: SocketFactory,
     session: HTTPSession | None,
+    base_url: str | None = None,
 ) -> None:
     """
     Open a WebSocket connection to this URL, through a proxy and after redirects where the options say so.
@@ -54,6 +57,7 @@ async def connect_to_url(
         phases: is told when each phase of the connect begins.
         new_socket: makes the sockets.
         session: the HTTP client of the user, for ``share_cookies`` and ``share_headers``.
+        base_url: the host that paths are joined to, whose address may stand in the texts of errors.
 
     Raises:
         ConnectError: there is no connection.
@@ -61,7 +65,7 @@ async def connect_to_url(
     timeout = asyncio.timeout(options.open_timeout)
     try:
         async with timeout:
-            await _follow_redirects(engine, url, options, sink, phases, new_socket, session)
+            await _follow_redirects(engine, url, options, sink, phases, new_socket, session, base_url)
     except OSError as exc:
         error = ConnectTimeout(phases.waiting_for) if timeout.expired() else connect_error(exc, phases.current)
         if error is exc:
@@ -77,6 +81,7 @@ async def _follow_redirects(
     phases: ConnectPhases,
     new_socket: SocketFactory,
     session: HTTPSession | None,
+    base_url: str | None,
 ) -> None:
     jar = session.cookies if session is not None and options.share_cookies else None
     url, options = split_credentials(url, options)
@@ -84,7 +89,10 @@ async def _follow_redirects(
     while True:
         target = handshake_target(url, options, session)
         dialer = _dialer(target, options, phases, new_socket)
-        sock = await dialer.connect(target.uri.host, target.uri.port)
+        try:
+            sock = await dialer.connect(target.uri.host, target.uri.port)
+        except (ConnectionRefusedError, socket.gaierror) as exc:
+            raise connect_error(exc, phases.current, constant_address(target.uri, base_url)) from exc
         phases.enter("tls" if target.ssl else "upgrade")
         try:
             wire = await engine.open_wire(target, sock, engine_settings(options), sink)
@@ -109,6 +117,6 @@ def _dialer(target: Target, options: ConnectOptions, phases: ConnectPhases, new_
     """The way to this target."""
     if options.unix_socket is not None:
         return UnixSocketDialer(os.fspath(options.unix_socket), new_socket, phases)
-    direct = DirectDialer(new_socket, options.source, phases)
+    direct = DirectDialer(new_socket, options.source, Lookups.shared(options.lookups), phases)
     proxy = proxy_for(options.proxy, target.uri)
     return direct if proxy is None else proxy_dialer(proxy, direct, phases)

@@ -7,6 +7,7 @@ from email.message import Message
 from http.client import HTTPResponse
 from http.cookiejar import CookieJar
 from typing import Any, Protocol, cast
+from urllib.parse import urlsplit
 from urllib.request import Request
 
 from websockets.datastructures import Headers
@@ -64,7 +65,12 @@ def store_cookies(jar: CookieJar, url: str, headers: Headers) -> None:
 def _as_http(url: str) -> Request:
     # A jar knows http and https only. The cookies of http also go with ws, and those of https with wss (RFC 6455
     # section 4.1).
-    return Request("http" + url.removeprefix("ws"))
+    # Nor does one know that a dot at the end of a host is no part of its name.
+    parts = urlsplit("http" + url.removeprefix("ws"))
+    host, colon, port = parts.netloc.partition(":")
+    if host.endswith("."):
+        parts = parts._replace(netloc=host.removesuffix(".") + colon + port)
+    return Request(parts.geturl())
 
 
 class _Answer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import unquote, urljoin, urlsplit
 
-from websockets.headers import build_authorization_basic
+from websockets.headers import build_authorization_basic, build_host
 from websockets.uri import WebSocketURI, parse_uri
 
 from ...exceptions import HandshakeError
@@ -13,9 +13,12 @@ from ..wire.interface import Target
 from .cookies import HTTPSession, cookie_header, matching_cookies
 from .url import join_url
 
-__all__ = ["handshake_target", "redirect", "split_credentials"]
+__all__ = ["constant_address", "handshake_target", "redirect", "split_credentials"]
 
-_CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
+# Headers that say nothing of who sends them. Any other may hold a secret, whatever it is called.
+_HARMLESS = frozenset(
+    {"accept", "accept-encoding", "accept-language", "cache-control", "dnt", "origin", "pragma", "user-agent"}
+)
 
 
 def split_credentials(url: str, options: ConnectOptions) -> tuple[str, ConnectOptions]:
@@ -73,15 +76,25 @@ def handshake_target(url: str, options: ConnectOptions, session: HTTPSession | N
             shared_cookies = matching_cookies(session.cookies, url)
     cookies = cookie_header(shared_cookies, options.cookies)
     if cookies:
-        others = [value for name, value in headers if name.lower() == "cookie"]
+        given_cookies = [value for name, value in headers if name.lower() == "cookie"]
         headers = [pair for pair in headers if pair[0].lower() != "cookie"]
-        headers.append(("Cookie", "; ".join([*others, cookies])))
+        headers.append(("Cookie", "; ".join([*given_cookies, cookies])))
+    # A dot at the end means the name as it stands, without search domains: that is for the resolver, and no part of the
+    # name that is asked for (RFC 6066 section 3).
+    name_of_host = uri.host.removesuffix(".")
+    host = build_host(name_of_host, uri.port, uri.secure)
+    others = []
+    for name, value in headers:
+        if name.lower() == "host":
+            host = value
+        else:
+            others.append((name, value))
     return Target(
-        url,
         uri,
-        tuple(headers),
+        host,
+        tuple(others),
         options.tls_context() if uri.secure else None,
-        options.server_hostname or uri.host,
+        options.server_hostname or name_of_host,
     )
 
 
@@ -117,9 +130,10 @@ def redirect(url: str, location: str, options: ConnectOptions) -> tuple[str, Con
 
 
 def _without_credentials(options: ConnectOptions) -> ConnectOptions:
+    going_along = _HARMLESS.union(name.lower() for name in options.redirect_headers)
     return options.replace(
         {
-            "headers": [(name, value) for name, value in options.header_pairs if name.lower() not in _CREDENTIALS],
+            "headers": [(name, value) for name, value in options.header_pairs if name.lower() in going_along],
             "cookies": {},
             "auth": None,
             "bearer": None,
@@ -130,4 +144,17 @@ def _without_credentials(options: ConnectOptions) -> ConnectOptions:
 
 
 def _origin(uri: WebSocketURI) -> tuple[bool, str, int]:
-    return uri.secure, uri.host, uri.port
+    return uri.secure, uri.host.removesuffix("."), uri.port
+
+
+def constant_address(uri: WebSocketURI, base_url: str | None) -> str | None:
+    """The host and port of this URL, if it is those that all paths are joined to; any other may differ each time."""
+    if base_url is None:
+        return None
+    try:
+        base = parse_uri(join_url(None, base_url))
+    except ValueError:
+        return None
+    if (uri.host, uri.port) != (base.host, base.port):
+        return None
+    return build_host(uri.host, uri.port, uri.secure, always_include_port=True)

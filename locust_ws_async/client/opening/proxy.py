@@ -9,18 +9,21 @@ import socket
 from typing import Any, cast
 
 from websockets.datastructures import Headers
-from websockets.exceptions import InvalidProxy, SecurityError
+from websockets.exceptions import InvalidProxy
 from websockets.headers import build_authorization_basic, build_host
-from websockets.http11 import Response
 from websockets.proxy import Proxy, get_proxy, parse_proxy
-from websockets.streams import StreamReader
 from websockets.uri import WebSocketURI
 
-from ...exceptions import ConnectError, ProxyError
+from ...exceptions import ConnectError, HandshakeError, ProxyError
 from ..observing.timing import ConnectPhases
+from ..wire.answer import Answer
+from ..wire.interface import TOO_LONG
 from .network import Dialer, connect_error
 
 __all__ = ["check_proxy", "proxy_dialer", "proxy_for"]
+
+_NO_ANSWER = "the proxy did not answer CONNECT, or not in HTTP"
+_TOO_LONG = "the proxy's answer to CONNECT has headers of over 64 KiB"
 
 
 def check_proxy(proxy: str) -> Proxy:
@@ -83,7 +86,10 @@ class _ToProxy:
         try:
             sock = await self._direct.connect(dest_host, dest_port)
         except OSError as exc:
-            raise ProxyError(f"no connection to the proxy: {connect_error(exc)}") from exc
+            address = build_host(dest_host, dest_port, False, always_include_port=True)
+            raise ProxyError(
+                f"no connection to the proxy: {connect_error(exc, self._phases.current, address)}"
+            ) from exc
         self._phases.enter("proxy")
         return sock
 
@@ -105,12 +111,10 @@ class _HTTPProxyDialer:
         sock = await self._to_proxy.connect(proxy.host, proxy.port)
         try:
             await loop.sock_sendall(sock, f"CONNECT {authority} HTTP/1.1\r\n".encode() + headers.serialize())
-            stream = StreamReader()
-            answer = await _read_answer(loop, sock, stream)
-            if not 200 <= answer.status_code < 300:
-                phrase = f" {answer.reason_phrase}" if answer.reason_phrase else ""
-                raise ProxyError(f"the proxy answered CONNECT with HTTP {answer.status_code}{phrase}")
-            if stream.buffer:
+            status, reason, rest = await _read_answer(loop, sock)
+            if not 200 <= status < 300:
+                raise ProxyError(f"the proxy answered CONNECT with HTTP {status} {reason}".rstrip())
+            if rest:
                 # The server behind the proxy cannot have spoken: in TLS as in HTTP the client speaks first.
                 raise ProxyError("the proxy sent more than its answer to CONNECT")
         except BaseException:
@@ -119,24 +123,25 @@ class _HTTPProxyDialer:
         return sock
 
 
-async def _read_answer(loop: asyncio.AbstractEventLoop, sock: socket.socket, stream: StreamReader) -> Response:
-    parser = Response.parse(stream.read_line, stream.read_exact, stream.read_to_eof, proxy=True)
-    while True:
-        try:
-            next(parser)
-        except StopIteration as parsed:
-            response: Response = parsed.value
-            return response
-        except (EOFError, LookupError, ValueError, SecurityError) as exc:
-            raise ProxyError("the proxy did not answer CONNECT, or not in HTTP") from exc
+async def _read_answer(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> tuple[int, str, bytes]:
+    """The status, the reason, and what came behind the headers."""
+    answer = Answer(has_body=False)
+    complete = False
+    while not complete:
         try:
             data = await loop.sock_recv(sock, 65536)
         except ConnectionError:
             data = b""
-        if data:
-            stream.feed_data(data)
-        else:
-            stream.feed_eof()
+        if not data:
+            break
+        try:
+            complete = answer.feed(data)
+        except HandshakeError as exc:
+            raise ProxyError(_TOO_LONG if exc.text == TOO_LONG else _NO_ANSWER) from exc
+    response = answer.end()
+    if response is None or (not complete and response.status_code < 300):
+        raise ProxyError(_NO_ANSWER)
+    return response.status_code, response.reason_phrase, answer.rest
 
 
 class _SocksDialer:

@@ -58,7 +58,7 @@ def join_url(base_url: str | None, path_or_url: str) -> str:
     if _CONTROL.search(url):  # urlsplit would silently leave them out
         raise ValueError(f"{url!r} has control characters: encode them, a line break as %0A for instance")
     parts = urlsplit(url)
-    if not parts.hostname or parts.port == 0:  # reading the port checks it
+    if not (parts.hostname or "").strip(".") or parts.port == 0:  # reading the port checks it
         raise ValueError(f"no host name, or no valid port, in {url!r}")
     if ":" in unquote(parts.username or ""):  # RFC 7617 section 2
         raise ValueError("the user name in the URL has a colon, which it cannot contain")

@@ -23,8 +23,11 @@ from websockets.uri import WebSocketURI
 from .compression import Deflate
 
 __all__ = [
+    "MALFORMED",
+    "NOT_AGREED",
     "NOT_OFFERED",
     "NO_ANSWER",
+    "OLD_HTTP",
     "TOO_LONG",
     "CloseInfo",
     "Engine",
@@ -41,15 +44,24 @@ NO_ANSWER = (
     "(is it the right port, and does the server want wss:// or ws://?)"
 )
 NOT_OFFERED = "the server chose a subprotocol or an extension that was not offered"
-TOO_LONG = "the answer to the handshake is too long"
+NOT_AGREED = "the server chose an extension, or a parameter of permessage-deflate, that was not offered"
+TOO_LONG = "the answer to the handshake has headers of over 64 KiB"
+MALFORMED = "the answer to the handshake has a malformed header line"
+OLD_HTTP = "the server answered the handshake with HTTP/1.0 101: a WebSocket needs HTTP/1.1"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the handshake goes: the URL without user and password, all headers of ours, and what TLS verifies."""
+    """
+    Where the handshake goes: the URL without user and password, all headers of ours, and what TLS verifies.
 
-    url: str
+    Args:
+        host: the value of the ``Host`` header.
+        headers: all further headers, but for those of the handshake itself (RFC 6455 section 4.1).
+    """
+
     uri: WebSocketURI
+    host: str
     headers: tuple[tuple[str, str], ...]
     ssl: ssl.SSLContext | None
     server_hostname: str

@@ -1,5 +1,5 @@
 """
-The fast engine: ``picows``, which reads and writes frames in C.
+The fast engine: ``picows``, which reads and writes frames in C, over the transports of ``aiofastnet``.
 
 ``picows`` checks and cuts frames, and leaves the rest of RFC 6455 to its users. So this module adds fragments, the
 limit on a message, UTF-8 and the closing handshake. ``picows`` has no permessage-deflate and no unix sockets, so these
@@ -10,27 +10,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import socket
-from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
 from typing import Any, cast
 
 import picows
 from websockets.datastructures import Headers
-from websockets.exceptions import WebSocketException
 from websockets.frames import Close
-from websockets.headers import build_host, parse_subprotocol
 from websockets.http11 import Request, Response
 
-from ...exceptions import HandshakeError, HandshakeRejected
+from ...exceptions import HandshakeError
 from ...fast_paths import PLAIN
-from ...internals.picows import ConnectionLog, collect_error, quiet_tls_handshake, retry_tls_read
+from ...internals.picows import (
+    ConnectionLog,
+    collect_error,
+    create_connection,
+    new_protocol,
+    quiet_tls_handshake,
+    receive,
+    retry_tls_read,
+)
+from .answer import Answer
 from .base import NO_FAST_PATH, BaseWire
 from .closing import ClosingHandshake, code_in_frame
 from .frames import InvalidFrame, MessageAssembler, not_utf8, parse_close
-from .interface import NO_ANSWER, NOT_OFFERED, TOO_LONG, EngineSettings, Sink, Target, Wire, invalid_header
+from .interface import NOT_OFFERED, EngineSettings, Sink, Target, Wire
+from .upgrade import Upgrade
 
 __all__ = ["check_settings", "open_wire"]
 
@@ -40,7 +46,10 @@ _PING = picows.WSMsgType.PING
 _PONG = picows.WSMsgType.PONG
 _CLOSE = picows.WSMsgType.CLOSE
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) ([^\r\n]*)")
+_ANSWER = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n"
+)
+"""What picows gets to see of the answer, which has been checked: it has limits and rules of its own."""
 _READ_BUFFER = 2048  # bytes at first, per connection; it grows for longer frames
 _logger = logging.getLogger("locust_ws_async.picows")
 
@@ -60,110 +69,90 @@ def check_settings(settings: EngineSettings) -> None:
 
 async def open_wire(target: Target, sock: socket.socket, settings: EngineSettings, sink: Sink) -> Wire:
     """See :class:`~.interface.Engine`."""
-
     if not isinstance(sock, socket.socket):
         # picows and aiofastnet insist on this class, which gevent replaces.
         sock = socket.socket(fileno=sock.detach())
         sock.setblocking(False)
-
-    def new_listener(request: picows.WSUpgradeRequest, response: picows.WSUpgradeResponse) -> _Wire:
-        return _Wire(settings, sink, _agreed_subprotocol(response, settings.subprotocols), log)
-
-    def read_headers() -> Iterator[tuple[str, str]]:
-        sink.upgrading()  # picows reads them when it writes the request, after TLS
-        yield from headers
-
-    headers = [("Host", build_host(target.uri.host, target.uri.port, target.uri.secure)), *target.headers]
+    loop = asyncio.get_running_loop()
+    wire = _Wire(settings, sink)
+    headers = [("Host", target.host), *target.headers]
     if settings.subprotocols:
         headers.append(("Sec-WebSocket-Protocol", ", ".join(settings.subprotocols)))
-    log = ConnectionLog(_logger)
+    protocol = new_protocol(target.uri.resource_name, headers, lambda: wire, wire.log, settings.max_size, _READ_BUFFER)
+
+    def send_request(transport: asyncio.Transport) -> str:
+        sink.upgrading()
+        protocol.connection_made(transport)
+        return cast(str, protocol.transport.request.headers["Sec-WebSocket-Key"])
+
+    def switch(transport: asyncio.Transport, answer: Answer, subprotocol: str | None, arrived: float) -> Wire:
+        response = answer.response
+        assert response is not None
+        if "Sec-WebSocket-Extensions" in response.headers:
+            raise HandshakeError(NOT_OFFERED)
+        wire.response = response
+        wire.subprotocol = subprotocol
+        transport.set_protocol(protocol)
+        accept = response.headers.get_all("Sec-WebSocket-Accept")[0]
+        receive(protocol, _ANSWER % accept.encode() + answer.rest)
+        return cast(Wire, wire)
+
+    upgrade = Upgrade(send_request, switch, settings.subprotocols)
     tls: dict[str, Any] = {}
     guard: AbstractContextManager[None] = nullcontext()
     if target.ssl is not None:
         tls = {"ssl_shutdown_timeout": settings.close_timeout, "server_hostname": target.server_hostname}
-        guard = quiet_tls_handshake(asyncio.get_running_loop())
+        guard = quiet_tls_handshake(loop)
     with guard:
-        try:
-            _, listener = await picows.ws_connect(
-                new_listener,
-                target.url,
-                ssl_context=target.ssl,
-                socket_factory=lambda url: sock,
-                websocket_handshake_timeout=None,
-                logger_name=cast(Any, log),  # any object with a logger's methods will do
-                enable_auto_pong=False,
-                max_frame_size=settings.max_size,
-                extra_headers=cast(Any, read_headers()),  # any iterable of pairs will do
-                max_redirects=0,
-                read_buffer_init_size=_READ_BUFFER,
-                **tls,
-            )
-        except picows.WSHandshakeError as exc:
-            await _cut(sock)
-            raise _handshake_error(exc) from exc
-        except BaseException:
-            await _cut(sock)
-            raise
-    # picows returns without a listener when the connection was lost before the response came.
-    if cast(object, listener) is None:
-        raise HandshakeError(NO_ANSWER)
-    return cast(Wire, listener)
-
-
-async def _cut(sock: socket.socket) -> None:
-    # A cancelled ws_connect() leaves its transport open, and nobody else has that transport. But it closes itself when
-    # it reads the end of the stream, which takes one or two iterations of the loop.
-    try:
-        sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        return  # closed already
-    for _ in range(10):
-        if sock.fileno() < 0:
-            return
-        await asyncio.sleep(0)
+        await create_connection(loop, lambda: upgrade, sock=sock, ssl=target.ssl, **tls)
+    return await upgrade.wait()
 
 
 class _Wire(BaseWire, picows.WSListener):
     """Listens to one connection, and is its :class:`~.interface.Wire`."""
 
     __slots__ = (
+        "_answer",
         "_arrived",
         "_assembler",
         "_closing",
         "_fast_path_limit",
-        "_log",
         "_max_size",
         "_picows",
         "_sink",
+        "log",
+        "response",
         "subprotocol",
         "transport",
     )
 
-    def __init__(self, settings: EngineSettings, sink: Sink, subprotocol: str | None, log: ConnectionLog) -> None:
+    response: Response
+    subprotocol: str | None
+
+    def __init__(self, settings: EngineSettings, sink: Sink) -> None:
         self._sink = sink
         self._max_size = settings.max_size
         self._assembler: MessageAssembler | None = None
         self._closing = ClosingHandshake()
-        self.subprotocol = subprotocol
+        self._answer: Close | None = None  # to a close frame that has been answered, but not delivered
         self._arrived = 0.0  # when the chunk came whose frames are being delivered; 0 between two chunks
-        self._log = log
+        self.log = ConnectionLog(_logger)
         self._update_fast_path()
 
     def on_ws_connected(self, transport: picows.WSTransport) -> None:
-        self._log.on_warning = self._notice_failure
+        self.log.on_warning = self._notice_failure
+        self.log.on_error = self._answer_close_first
         self._picows = transport
         self.transport = transport.underlying_transport
         self._sink.opened(cast(Any, self))
 
-    # Both are made when asked for: picows keeps the headers anyway, and a copy would be 3 KiB a connection.
     @property
     def request(self) -> Request:
         request = self._picows.request
-        return Request(request.path.decode(), _headers(request.headers))
-
-    @property
-    def response(self) -> Response:
-        return _response(self._picows.response)
+        headers = Headers()
+        for name, value in request.headers.items():
+            headers.set_insecure(name, value)
+        return Request(request.path.decode(), headers)
 
     # Reading
 
@@ -233,6 +222,8 @@ class _Wire(BaseWire, picows.WSListener):
         the failure, and has bytes behind it. But after a frame over max_size picows goes on to read, so that any frame
         may be one that came later.
         """
+        if self._answer is not None:
+            return True
         sent = self._picows.close_handshake.sent
         return frame.tail_size > 0 and sent is not None and cast(int, sent.code) != 1009
 
@@ -240,11 +231,31 @@ class _Wire(BaseWire, picows.WSListener):
         if self._assembler is not None:
             raise InvalidFrame(1002, "incomplete fragmented message")
         close = parse_close(payload)
-        if self._closing.receive(close):
+        if self._closing.receive(close, self._answer):
             if not self._picows.is_close_frame_sent:  # else see _precedes_failure
                 self._write_close(close)
             self._sink.closing()
         self._update_fast_path()
+
+    def _answer_close_first(self) -> None:
+        """
+        Answer a close frame before picows fails the connection for what follows it, which means nothing.
+
+        picows has read the close frame ahead, and has not delivered it yet.
+        """
+        handshake = self._picows.close_handshake
+        if handshake is None or handshake.recv is None or self._closing.sent is not None or self._assembler is not None:
+            return
+        if self._picows.is_close_frame_sent:
+            return
+        code = handshake.recv.code
+        # For a frame without a code a whole answer with one: after an empty answer picows would write its own as well.
+        self._answer = (
+            Close(1000, "")
+            if code == picows.WSCloseCode.NO_INFO
+            else Close(cast(int, code), handshake.recv.reason or "")
+        )
+        self._write_close(self._answer)
 
     def _notice_failure(self) -> None:
         """See whether picows has failed the connection by itself, for a malformed or too long frame."""
@@ -256,7 +267,7 @@ class _Wire(BaseWire, picows.WSListener):
 
     def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
         self._notice_failure()
-        self._log.on_warning = None
+        self.log.on_warning = self.log.on_error = None
         self._sink.closed(self._closing.info())
         asyncio.get_running_loop().call_soon(collect_error, transport)
 
@@ -284,46 +295,3 @@ class _Wire(BaseWire, picows.WSListener):
             self._picows.send(_CLOSE, b"")
         else:
             self._picows.send_close(cast(picows.WSCloseCode, code), close.reason.encode())
-
-
-def _agreed_subprotocol(response: picows.WSUpgradeResponse, offered: tuple[str, ...]) -> str | None:
-    if "Sec-WebSocket-Extensions" in response.headers:
-        raise HandshakeError(NOT_OFFERED)
-    header = response.headers.get("Sec-WebSocket-Protocol")
-    if header is None:
-        return None
-    try:
-        chosen = parse_subprotocol(header)
-    except WebSocketException as exc:
-        raise HandshakeError(invalid_header("Sec-WebSocket-Protocol")) from exc
-    if len(chosen) != 1 or chosen[0] not in offered:
-        raise HandshakeError(NOT_OFFERED)
-    return chosen[0]
-
-
-def _headers(headers: Mapping[str, str]) -> Headers:
-    """As the other engine has them: bytes beyond ASCII read as ISO 8859-1 (RFC 9110 section 5.5)."""
-    result = Headers()
-    for name, value in headers.items():
-        result.set_insecure(name, value.encode("utf-8", "surrogateescape").decode("iso-8859-1"))
-    return result
-
-
-def _response(response: picows.WSUpgradeResponse) -> Response:
-    return Response(int(response.status), response.status.phrase, _headers(response.headers))
-
-
-def _handshake_error(exc: picows.WSHandshakeError) -> HandshakeError:
-    if isinstance(exc, picows.WSInvalidStatusError) and exc.response is not None:
-        response = _response(exc.response)
-        response.body = exc.raw_body or b""
-        return HandshakeRejected(response.status_code, response)
-    if isinstance(exc, picows.WSInvalidHeaderError):
-        return HandshakeError(invalid_header(exc.name))
-    header = exc.raw_header or b""
-    # A status that Python's http.HTTPStatus does not list, as 522 of some proxies, is malformed to picows.
-    status_line = _STATUS_LINE.match(header)
-    if status_line and exc.response is None:
-        status = int(status_line[1])
-        return HandshakeRejected(status, Response(status, status_line[2].decode("latin-1"), Headers()))
-    return HandshakeError(TOO_LONG if len(header) >= 16 * 1024 else NO_ANSWER)

@@ -1,7 +1,7 @@
 """
 The default engine: the sans-I/O protocol of ``websockets`` on an asyncio transport.
 
-``websockets`` does the handshake, control frames, fragments, compression, and every check. Data arrives through
+``websockets`` does control frames, fragments, compression, and every check. Data arrives through
 :class:`asyncio.BufferedProtocol` in one buffer that all connections of a thread share, as :class:`asyncio.Protocol`
 would allocate 256 KiB for each read.
 
@@ -19,33 +19,37 @@ import struct
 import threading
 from collections.abc import Iterable
 from time import perf_counter
-from typing import Literal, cast
+from typing import cast
 
 from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidHeader, InvalidMessage, InvalidStatus, SecurityError
-from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
+from websockets.datastructures import Headers
+from websockets.exceptions import InvalidHeader, NegotiationError
+from websockets.extensions import Extension
 from websockets.frames import Close, Frame
+from websockets.headers import build_extension
 from websockets.http11 import Request, Response
 from websockets.protocol import State
-from websockets.typing import Subprotocol
+from websockets.uri import WebSocketURI
+from websockets.utils import generate_key
 
-from ...exceptions import HandshakeError, HandshakeRejected
+from ...exceptions import HandshakeError
 from ...fast_paths import PLAIN
 from ...internals.cpython import tls_stream_ended
 from ...internals.websockets import apply_mask
+from .answer import Answer
 from .base import NO_FAST_PATH, BaseWire
 from .closing import ClosingHandshake, code_in_frame
-from .compression import Deflate
+from .compression import deflate_factory
 from .frames import BINARY, CLOSE, PING, PONG, TEXT, InvalidFrame, MessageAssembler
-from .interface import NO_ANSWER, NOT_OFFERED, TOO_LONG, EngineSettings, Sink, Target, Wire, invalid_header
+from .interface import NOT_AGREED, NOT_OFFERED, EngineSettings, Sink, Target, Wire, invalid_header
 from .splitter import FrameSplitter, Piece
+from .upgrade import Upgrade
 
 __all__ = ["check_settings", "open_wire"]
 
 _BUFFER_SIZE = 64 * 1024
 _TLS_RECORD = 16 * 1024  # bytes that OpenSSL may hold, beside what asyncio tells of (RFC 8446 section 5.1)
 _MOST_FORETOLD = _BUFFER_SIZE - _TLS_RECORD
-_HEADERS_END = b"\r\n\r\n"
 _buffers: dict[int, memoryview] = {}
 
 _WHOLE_TEXT, _WHOLE_BINARY = 0x80 | TEXT, 0x80 | BINARY  # the first byte of a frame with FIN and without RSV bits
@@ -65,29 +69,46 @@ def check_settings(settings: EngineSettings) -> None:
 
 async def open_wire(target: Target, sock: socket.socket, settings: EngineSettings, sink: Sink) -> Wire:
     """See :class:`~.interface.Engine`."""
-    loop = asyncio.get_running_loop()
-    wire = _Wire(target, settings, sink)
-    await loop.create_connection(
-        lambda: wire, sock=sock, ssl=target.ssl, server_hostname=target.server_hostname if target.ssl else None
+    request = _request(target, settings)
+
+    def send_request(transport: asyncio.Transport) -> str:
+        sink.upgrading()
+        lines = "".join(f"{name}: {value}\r\n" for name, value in request.headers.raw_items())
+        transport.write(f"GET {request.path} HTTP/1.1\r\n{lines}\r\n".encode())
+        return request.headers["Sec-WebSocket-Key"]
+
+    def switch(transport: asyncio.Transport, answer: Answer, subprotocol: str | None, arrived: float) -> Wire:
+        assert answer.response is not None
+        wire = _Wire(target.uri, settings, sink, transport, request, answer.response, subprotocol)
+        transport.set_protocol(wire)
+        sink.opened(wire)
+        if answer.rest:
+            wire.feed(answer.rest, arrived)
+        return wire
+
+    upgrade = Upgrade(send_request, switch, settings.subprotocols)
+    await asyncio.get_running_loop().create_connection(
+        lambda: upgrade, sock=sock, ssl=target.ssl, server_hostname=target.server_hostname if target.ssl else None
     )
-    await wire.handshake(loop)
-    return wire
+    return await upgrade.wait()
 
 
-def _extensions(compression: Literal["deflate"] | Deflate | None) -> list[ClientPerMessageDeflateFactory] | None:
-    if compression is None:
-        return None
-    deflate = Deflate() if compression == "deflate" else compression
-    settings = {"level": deflate.level, "memLevel": deflate.memory_level}
-    return [
-        ClientPerMessageDeflateFactory(
-            deflate.server_no_context_takeover,
-            deflate.client_no_context_takeover,
-            deflate.server_max_window_bits,
-            deflate.client_max_window_bits or True,  # True: that the server may choose it
-            {name: value for name, value in settings.items() if value is not None},
-        )
-    ]
+def _request(target: Target, settings: EngineSettings) -> Request:
+    headers = Headers()
+    add = headers.set_insecure  # the options have checked them
+    add("Host", target.host)
+    add("Upgrade", "websocket")
+    add("Connection", "Upgrade")
+    add("Sec-WebSocket-Key", generate_key())
+    add("Sec-WebSocket-Version", "13")
+    if settings.compression is not None:
+        factory = deflate_factory(settings.compression)
+        add("Sec-WebSocket-Extensions", build_extension([(factory.name, factory.get_request_params())]))
+    if settings.subprotocols:
+        add("Sec-WebSocket-Protocol", ", ".join(settings.subprotocols))
+    for name, value in target.headers:
+        add(name, value)
+    return Request(target.uri.resource_name, headers)
 
 
 def _shared_buffer() -> memoryview:
@@ -106,19 +127,14 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         "_bytes",
         "_closing",
         "_fast_path_limit",
-        "_handshake_done",
-        "_handshake_error",
         "_max_size",
-        "_opened",
         "_other_buffer",
         "_parser",
         "_parser_only",
-        "_partial_response",
         "_reading_paused",
         "_shared",
         "_sink",
         "_splitter",
-        "_target",
         "_write",
         "request",
         "response",
@@ -131,103 +147,42 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
     response: Response
     subprotocol: str | None
 
-    def __init__(self, target: Target, settings: EngineSettings, sink: Sink) -> None:
-        self._target: Target | None = target
+    def __init__(
+        self,
+        uri: WebSocketURI,
+        settings: EngineSettings,
+        sink: Sink,
+        transport: asyncio.Transport,
+        request: Request,
+        response: Response,
+        subprotocol: str | None,
+    ) -> None:
+        """
+        Raises:
+            HandshakeError: the server chose other extensions than were offered.
+        """
         self._sink = sink
+        self.transport = transport
+        self._write = transport.write
+        self.request = request
+        self.response = response
+        self.subprotocol = subprotocol
         self._shared = _shared_buffer()
         self._bytes = cast(bytearray, self._shared.obj)
-        self._parser = ClientProtocol(
-            target.uri,
-            extensions=_extensions(settings.compression),
-            subprotocols=[Subprotocol(name) for name in settings.subprotocols] or None,
-            max_size=settings.max_size,
-        )
-        self._handshake_done: asyncio.Future[None] | None = None
-        self._handshake_error: HandshakeError | None = None
-        self._opened = False
-        self._partial_response = b""
-        self._parser_only = True  # whether the parser reads and writes every frame
         self._max_size = settings.max_size
+        parser = self._parser = ClientProtocol(uri, state=State.OPEN, max_size=settings.max_size)
+        compressed = "Sec-WebSocket-Extensions" in response.headers
+        if compressed:
+            parser.extensions = _agreed_extensions(parser, response, settings)
+        self._parser_only = PLAIN or compressed  # whether the parser reads and writes every frame
         self._assembler: MessageAssembler | None = None
         self._closing = ClosingHandshake()
-        self._splitter: FrameSplitter | None = None  # where there is none, the parser gets the stream as it comes
-        self._fast_path_limit = NO_FAST_PATH
+        # Fast path "frames read without the parser": 35 k instructions a message less (benchmarks/README.md). The plain
+        # twin is the parser alone, which gets the stream as it comes.
+        self._splitter = None if self._parser_only else FrameSplitter(settings.max_size)
         self._other_buffer: memoryview | None = None  # what the next read goes into, if not into the shared buffer
         self._reading_paused = False
-
-    # The opening handshake
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        self._write = self.transport.write
-        self._sink.upgrading()
-        request = self.request = self._parser.connect()
-        assert self._target is not None
-        for name, value in self._target.headers:
-            if name.lower() == "host":
-                del request.headers["Host"]
-            request.headers[name] = value
-        self._target = None
-        self._parser.send_request(request)
-        self._flush()
-
-    async def handshake(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Wait for the server's response."""
-        try:
-            if not self._opened and self._handshake_error is None:
-                self._handshake_done = loop.create_future()
-                await self._handshake_done
-                self._handshake_done = None
-            if self._handshake_error is not None:
-                raise self._handshake_error
-        except BaseException:
-            self.transport.abort()
-            raise
-
-    def _read_handshake_response(self, data: bytes, arrived: float) -> None:
-        # What follows the response are frames, which the splitter is to see first. But when the server rejects the
-        # handshake, it is the body of the response.
-        parser = self._parser
-        seen = len(self._partial_response)
-        self._partial_response += data
-        end = self._partial_response.find(_HEADERS_END)
-        cut = len(data) if end < 0 else max(0, end + len(_HEADERS_END) - seen)
-        if cut:
-            parser.receive_data(data[:cut])
-        if parser.state is State.CONNECTING and cut < len(data) and parser.handshake_exc is None:
-            parser.receive_data(data[cut:])
-            cut = len(data)
-        if parser.state is State.OPEN:
-            self._partial_response = b""
-            self._open()
-            if cut < len(data):
-                self._read_frames(data[cut:], arrived)
-        else:
-            self._check_handshake_failure()
-
-    def _open(self) -> None:
-        (response,) = self._parser.events_received()
-        assert isinstance(response, Response)
-        self.response = response
-        self.subprotocol = self._parser.subprotocol
-        self._opened = True
-        self._parser_only = PLAIN or "Sec-WebSocket-Extensions" in response.headers
-        if not self._parser_only:
-            # Fast path "frames read without the parser": 35 k instructions a message less (benchmarks/README.md).
-            # The plain twin is the parser alone.
-            self._splitter = FrameSplitter(self._max_size)
-            self._update_fast_path()
-        self._sink.opened(self)
-        self._end_handshake()
-
-    def _check_handshake_failure(self) -> None:
-        if self._handshake_error is None and self._parser.handshake_exc is not None:
-            self._handshake_error = _handshake_error(self._parser.handshake_exc)
-            self._end_handshake()
-
-    def _end_handshake(self) -> None:
-        if self._handshake_done is not None and not self._handshake_done.done():
-            self._handshake_done.set_result(None)
+        self._update_fast_path()
 
     # Reading
 
@@ -283,20 +238,17 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         else:
             data = other[:nbytes].tobytes()
             self._other_buffer = None
-        # Not in a method: each level of calls beneath `sink.opened` is memory of every user's stack.
-        if self._opened:
-            self._read_frames(data, arrived)
-        else:
-            self._read_handshake_response(data, arrived)
+        self.feed(data, arrived)
+
+    def feed(self, data: bytes, arrived: float) -> None:
+        """Take a chunk of the server's frames, which came at this time."""
+        self._receive_pieces([data] if self._splitter is None else self._splitter.feed(data), arrived)
 
     def _continue_payload(self, splitter: FrameSplitter, nbytes: int, arrived: float) -> None:
         piece = splitter.filled(nbytes)
         if piece is not None:
             self._other_buffer = None
             self._receive_pieces([piece], arrived)
-
-    def _read_frames(self, data: bytes, arrived: float) -> None:
-        self._receive_pieces([data] if self._splitter is None else self._splitter.feed(data), arrived)
 
     def _receive_pieces(self, pieces: Iterable[Piece], arrived: float) -> None:
         try:
@@ -356,10 +308,7 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._parser.receive_eof()
-        if self._opened:
-            self._sink.closed(self._closing.info(exc))
-        else:
-            self._check_handshake_failure()
+        self._sink.closed(self._closing.info(exc))
 
     def pause_reading(self) -> None:
         self.transport.pause_reading()
@@ -442,18 +391,13 @@ def _discard(data: object) -> None:
     """Stands in for ``transport.write`` once a close frame went out: no data may follow it (RFC 6455 section 5.5.1)."""
 
 
-def _handshake_error(exc: Exception) -> HandshakeError:
-    error: HandshakeError
-    match exc:
-        case InvalidStatus():
-            error = HandshakeRejected(exc.response.status_code, exc.response)
-        case InvalidMessage():
-            error = HandshakeError(NO_ANSWER)
-        case SecurityError():
-            error = HandshakeError(TOO_LONG)
-        case InvalidHeader():
-            error = HandshakeError(invalid_header(exc.name))
-        case _:
-            error = HandshakeError(NOT_OFFERED)
-    error.__cause__ = exc
-    return error
+def _agreed_extensions(parser: ClientProtocol, response: Response, settings: EngineSettings) -> list[Extension]:
+    if settings.compression is None:
+        raise HandshakeError(NOT_OFFERED)
+    parser.available_extensions = [deflate_factory(settings.compression)]
+    try:
+        return parser.process_extensions(response.headers)
+    except InvalidHeader as exc:
+        raise HandshakeError(invalid_header(exc.name)) from exc
+    except NegotiationError as exc:
+        raise HandshakeError(NOT_AGREED) from exc
