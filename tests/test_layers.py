@@ -21,9 +21,10 @@ CONTACTS = {"internals.checks", "internals.cpython"}
 GLUE = {"locust", "gevent", "client", "bridge", "exceptions", "fast_paths", *CONTACTS, "internals.locust"}
 LAYERS = {
     "__init__": {"users"},
-    "users": GLUE | {"tasksets", "request_events", "http_session"},
+    "users": GLUE | {"tasksets", "request_events", "http_session", "cancelled_waits"},
     "tasksets": GLUE,
     "request_events": GLUE,
+    "cancelled_waits": {"locust"},
     "http_session": GLUE | {"requests"},  # a dependency of Locust's
     "client": {
         *("websockets", "picows", "python_socks", "idna", "exceptions", "hosting", "fast_paths"),
@@ -69,6 +70,7 @@ ORDER = """
 
     http_session                Locust's side
     request_events
+    cancelled_waits
     tasksets
     users
     __init__
