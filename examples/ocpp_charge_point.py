@@ -25,12 +25,12 @@ class ChargePointUser(AsyncWebSocketUser):
     async def on_start(self):
         self.id = f"CP-{uuid.uuid4()}"
         self.listening = None
-        self.connection = await self.ws.connect(f"/ocpp/{self.id}", name="/ocpp")
+        await self.ws.connect(f"/ocpp/{self.id}", name="/ocpp")
 
     async def on_connected(self, connection):
-        # A ChargePoint makes one call at a time. When the connection is lost, its call goes on waiting for the answer,
-        # and that call may be waiting for this connection. So the boot notification must not wait for that call: each
-        # connection gets a ChargePoint of its own.
+        # A ChargePoint makes one call at a time. A call whose answer got lost goes on waiting for a while, and the boot
+        # notification must not wait for that. So after each connect there is a new ChargePoint.
+        self.connection = connection
         if self.listening is not None:
             self.listening.cancel()
         self.charge_point = ChargePoint(self.id, connection, response_timeout=5)
@@ -41,6 +41,7 @@ class ChargePointUser(AsyncWebSocketUser):
         return await self.timed(type(payload).__name__, self.answer(payload), request_type="OCPP")
 
     async def answer(self, payload):
+        await self.connection.until_ready()  # While it is lost, the ChargePoint is the old one.
         try:
             return await self.charge_point.call(payload)
         except TimeoutError:

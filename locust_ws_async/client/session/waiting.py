@@ -70,13 +70,14 @@ class ConnectionWaits(ConnectionReports):
 
     async def until_ready(self) -> None:
         """
-        Wait while the connection is being made again.
+        Wait while the connection is being made again. What sends or receives does so by itself.
 
         Raises:
             ConnectionClosed: it is over.
         """
         while not self.ready:
             if self._life.state is State.CLOSED:
+                await asyncio.sleep(0)  # see Overuse
                 raise self.closed_error()
             await self._state_change()
 
