@@ -3,9 +3,9 @@
     locust-ws-async server
     locust -f examples/reconnect.py --headless -u 10 -r 10 --run-time 10s
 
-The demo server cuts each connection after three echoes. In the table at the end, WS RECOVERY counts the losses; its time
-is how long the user was without a connection, login included. WS RECONNECT counts the attempts. The requests that were in
-flight at a loss have failed. Those that began during an outage have waited for its end, and have that in their time.
+The demo server cuts each connection after three echoes. In the table at the end, WS RECOVERY counts the losses. Its
+time is how long the user was without a connection, login included. WS RECONNECT counts the attempts. The requests that
+were in flight at a loss have failed. Those that began during an outage have waited for its end, which is in their time.
 """
 
 from locust import between, task
