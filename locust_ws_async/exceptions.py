@@ -8,11 +8,13 @@ The errors of this package.
     │   ├── ProxyError
     │   ├── TLSError
     │   ├── ConnectTimeout (TimeoutError)          the phases together took over open_timeout; says in which it was
+    │   ├── OnConnectedTimeout (TimeoutError)      on_connected took over on_connected_timeout
     │   └── HandshakeError                         the server answered, but not as a WebSocket server does
     │       └── HandshakeRejected                  an HTTP status other than 101: .status_code, .response
     ├── ConnectionClosed (ConnectionError)         the connection is over: .rcvd, .sent, .close_code, .close_reason
     │   ├── ConnectionClosedOK                     also websockets.exceptions.ConnectionClosedOK
     │   └── ConnectionClosedError                  also websockets.exceptions.ConnectionClosedError
+    ├── NotRecovered                           a lost connection was not made again: a failed WS RECOVERY row
     ├── PingTimeout (TimeoutError)                 no pong within the given time
     └── MessageTimeout (TimeoutError)              no message that matches within the given time
     CatchResponseError                             what ``reply.failure(text)`` reports
@@ -41,6 +43,8 @@ __all__ = [
     "HandshakeError",
     "HandshakeRejected",
     "MessageTimeout",
+    "NotRecovered",
+    "OnConnectedTimeout",
     "PingTimeout",
     "ProxyError",
     "TLSError",
@@ -95,6 +99,16 @@ class ConnectTimeout(ConnectError, TimeoutError):
 
     def __init__(self, waiting_for: str = "the connection") -> None:
         super().__init__(f"no connection within open_timeout, while waiting for {waiting_for}")
+
+
+class OnConnectedTimeout(ConnectError, TimeoutError):
+    """``on_connected`` took longer than ``on_connected_timeout``."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "on_connected was not done within on_connected_timeout: does it wait for something, such as a lock, that a "
+            "task holds which waits for the connection?"
+        )
 
 
 class HandshakeError(ConnectError):
@@ -188,6 +202,10 @@ def _closed_text(rcvd: Close | None, sent: Close | None, closed_by_user: bool) -
 def _explain(code: int) -> str:
     explanation = CLOSE_CODE_EXPLANATIONS.get(code)
     return f"{int(code)} {explanation}" if explanation else str(int(code))
+
+
+class NotRecovered(WebSocketError):
+    """A connection that ``reconnect`` was to make again was given up. Only reported, never raised."""
 
 
 class PingTimeout(WebSocketError, TimeoutError):

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, SupportsFloat, TypeVar
 from weakref import WeakSet
@@ -25,6 +26,7 @@ from locust.exception import (
 
 from . import pacing
 from .bridge import LoopHost
+from .cancelled_waits import cancelled_waits
 from .client import (
     ALL_ROWS,
     Backoff,
@@ -109,6 +111,7 @@ class AsyncUser(User):
         self._loop_host = LoopHost(cancel_timeout=self.cancel_timeout, propagated=_CONTROL_FLOW)
         super().__init__(environment)
         self._report = reporter(self)
+        self._stops = False
 
     def on_start(self) -> Any:
         """Called when the user starts running; ``async def`` or plain. An override may await ``super().on_start()``."""
@@ -226,6 +229,7 @@ class AsyncUser(User):
             raise
 
     def _stop(self) -> Any:
+        self._stops = True
         self._loop_host.stop_propagating()  # a StopUser of a background task, say, would cut on_stop short
         try:
             return call(self._loop_host, self._on_stop)
@@ -233,6 +237,9 @@ class AsyncUser(User):
             if not self._arrived:  # of whose greenlet nobody would look at the end
                 raise
             self._tell(exc)
+
+    def _is_being_stopped(self) -> bool:
+        return self._stops or self._loop_host.killed
 
     def _close(self) -> None:
         self._loop_host.close()
@@ -308,12 +315,14 @@ class AsyncWebSocketUser(AsyncUser):
     max_queue: int | None = _DEFAULTS.max_queue
     overflow: Literal["pause", "drop", "fail"] = _DEFAULTS.overflow
     open_timeout: float | None = _DEFAULTS.open_timeout
+    on_connected_timeout: float | Literal["open_timeout"] | None = _DEFAULTS.on_connected_timeout
     close_timeout: float = _DEFAULTS.close_timeout
     ping_interval: float | None = _DEFAULTS.ping_interval
     ping_timeout: float | None = _DEFAULTS.ping_timeout
     record_last: int | None = _DEFAULTS.record_last
     record_to: FilePath | None = _DEFAULTS.record_to
     request_timeout: float | None = _DEFAULTS.request_timeout
+    recv_timeout: float | None = _DEFAULTS.recv_timeout
     keepalive: KeepaliveRule | Sequence[KeepaliveRule] = _DEFAULTS.keepalive
     reconnect: Backoff | None = _DEFAULTS.reconnect
     on_connected: Callable[[WebSocketConnection], Awaitable[object]] | None = _DEFAULTS.on_connected
@@ -329,6 +338,8 @@ class AsyncWebSocketUser(AsyncUser):
             engine=self.engine,
             reported=frozenset(self.reported),
             connect_backoff=self.connect_backoff,
+            stopping=self._is_being_stopped,
+            waited=partial(cancelled_waits(environment).add, self),
             escalate=self._loop_host.propagate,
             check_errors=(CatchResponseError,),
             control_flow=_CONTROL_FLOW,

@@ -21,9 +21,10 @@ CONTACTS = {"internals.checks", "internals.cpython"}
 GLUE = {"locust", "gevent", "client", "bridge", "exceptions", "fast_paths", *CONTACTS, "internals.locust"}
 LAYERS = {
     "__init__": {"users"},
-    "users": GLUE | {"tasksets", "request_events", "http_session", "statistics", "pacing"},
+    "users": GLUE | {"tasksets", "request_events", "http_session", "statistics", "pacing", "cancelled_waits"},
     "tasksets": GLUE,
     "request_events": GLUE | {"statistics"},
+    "cancelled_waits": {"locust"},
     "pacing": {"locust", "gevent", "statistics", "internals.locust"},
     "statistics": {"locust", "internals.locust"},
     "http_session": GLUE | {"requests"},  # a dependency of Locust's
@@ -75,6 +76,7 @@ ORDER = """
     pacing                      load as it is meant: ticks and arrivals
     http_session                Locust's side
     request_events
+    cancelled_waits
     tasksets
     users
     __init__

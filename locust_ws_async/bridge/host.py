@@ -50,6 +50,8 @@ class LoopHost:
         self.cancel_timeout = cancel_timeout
         self._propagated = propagated
         self._propagates = True
+        self.killed = False
+        """Whether the greenlet was killed while it ran, called or slept here."""
         self._loop: GreenletEventLoop | None = None
         self._greenlet: greenlet.greenlet | None = None
         self._runner: _LoopRunner | None = None
@@ -74,6 +76,7 @@ class LoopHost:
         try:
             _run_until_done(loop, task)
         except BaseException as exc:
+            self._note_kill(exc)
             self._cancel(loop, task, exc)
             raise
         return task.result()
@@ -104,7 +107,8 @@ class LoopHost:
             except Exception:
                 runner.stop()
                 raise
-            except BaseException:
+            except BaseException as exc:
+                self._note_kill(exc)
                 runner.kill(self.cancel_timeout)
                 raise
             try:
@@ -132,6 +136,9 @@ class LoopHost:
         timer = loop.call_later(seconds, over.set_result, None)
         try:
             _run_until_done(loop, over)
+        except BaseException as exc:
+            self._note_kill(exc)
+            raise
         finally:
             timer.cancel()
 
@@ -203,6 +210,10 @@ class LoopHost:
     def _is_running(self, loop: GreenletEventLoop) -> bool:
         # A runner that was just spawned begins in the hub's next turn.
         return self._runner is not None or loop.is_running()
+
+    def _note_kill(self, exc: BaseException) -> None:
+        if isinstance(exc, gevent.GreenletExit):
+            self.killed = True
 
     def _cancel(self, loop: GreenletEventLoop, task: asyncio.Task[Any], cause: BaseException) -> None:
         """Cancel *task* and give it its time, after *cause* has ended its run, which is the exception to raise.

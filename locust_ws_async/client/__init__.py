@@ -20,7 +20,20 @@ from .messages.auto_replies import KeepaliveRule, echo, every, ignore, reply
 from .messages.matching import any_message, json_field, json_subset, prefix, regex
 from .messages.requests import MessageWait, Reply
 from .messages.subscriptions import Subscription
-from .observing.events import ALL_ROWS, CONNECT, KEEPALIVE, PING, PUSH, RECV, REQUEST, SEND, SESSION, Report
+from .observing.events import (
+    ALL_ROWS,
+    CONNECT,
+    KEEPALIVE,
+    PING,
+    PUSH,
+    RECONNECT,
+    RECOVERY,
+    RECV,
+    REQUEST,
+    SEND,
+    SESSION,
+    Report,
+)
 from .observing.stats import Session, Statistics
 from .observing.timing import ConnectPhases
 from .opening.cookies import HTTPSession
@@ -41,6 +54,8 @@ __all__ = [
     "KEEPALIVE",
     "PING",
     "PUSH",
+    "RECONNECT",
+    "RECOVERY",
     "RECV",
     "REQUEST",
     "SEND",

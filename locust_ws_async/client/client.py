@@ -23,6 +23,7 @@ from .opening.network import SocketFactory
 from .opening.url import join_url
 from .options import ConnectOptions
 from .session.backoff import Backoff, Retry
+from .session.reports import Waited
 from .wire import load_engine
 from .wire.interface import Sink
 
@@ -42,7 +43,10 @@ class WebSocketClient:
         engine: "websockets" or "picows".
         reported: the row types to report.
         connect_backoff: after a failed connect, the next one begins no sooner than this, so that a task that keeps
-            failing does not spin. None for no wait.
+            failing does not spin. Operations on a connection that is over are slowed down in the same way. None for no
+            wait.
+        stopping: tells whether the user is being stopped. What that ends is not reported, and nothing is slowed down.
+        waited: takes what the stop has cancelled, see :class:`Waited`.
         escalate: takes an exception of ``report``, of a handler or of ``on_connected`` that no task waits for; by
             default the loop's exception handler.
         check_errors: exceptions that mean a failed check, besides ``AssertionError`` and ``CatchResponseError``.
@@ -61,6 +65,8 @@ class WebSocketClient:
         engine: str = "websockets",
         reported: frozenset[str] = ALL_ROWS,
         connect_backoff: Backoff | None = None,
+        stopping: Callable[[], bool] = lambda: False,
+        waited: Waited = lambda operation, name, seconds, had_messages: None,
         escalate: Callable[[BaseException], None] | None = None,
         check_errors: tuple[type[Exception], ...] = (),
         control_flow: tuple[type[Exception], ...] = (),
@@ -82,6 +88,9 @@ class WebSocketClient:
         self.http_session = http_session
         self.connections: set[WebSocketConnection] = set()
         """The connections that are open."""
+        self.connect_backoff = connect_backoff
+        self.stopping = stopping
+        self.waited = waited
         self._retry = None if connect_backoff is None else Retry(connect_backoff)
         self._not_before = 0.0  # by monotonic; the next connect begins no sooner
 

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from asyncio import sleep
+from asyncio import CancelledError, sleep
 from collections.abc import Coroutine, Generator
 from json import dumps, loads
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, SupportsFloat
 
 from websockets.exceptions import ConcurrencyError
 from websockets.frames import Close
 from websockets.http11 import Request, Response
 from websockets.protocol import State as RFCState
 
-from ..exceptions import ConnectionClosed, ConnectionClosedOK, PingTimeout
+from ..exceptions import ConnectionClosed, ConnectionClosedOK, MessageTimeout, PingTimeout
 from ..hosting import no_inline_wait
 from .messages.auto_replies import AutoReplies, KeepaliveRule
 from .messages.matching import Correlation, Match, any_message
 from .messages.message import Received, encode
 from .messages.requests import MessageWait, PendingWaits
 from .messages.router import MessageRouter
+from .messages.since import checked_since
 from .messages.subscriptions import Handler, SentAt, Subscription, Subscriptions
 from .observing.events import PING, RECV, SEND
 from .observing.recorder import recorder_for
@@ -71,7 +73,7 @@ class WebSocketConnection(ConnectionLifecycle):
     if it is cancelled, or if this side ends it by closing the connection.
     """
 
-    __slots__ = ("_id", "_sends_since_yield", "queue_wait")
+    __slots__ = ("_id", "_recv_timeout", "_sends_since_yield", "arrived", "queue_wait")
 
     def __init__(self, client: ConnectionOwner, url: str, name: str, options: ConnectOptions) -> None:
         """Made by :meth:`WebSocketClient.connect`."""
@@ -80,6 +82,10 @@ class WebSocketConnection(ConnectionLifecycle):
         self._sends_since_yield = 0  # how many sends there were since the last wait in recv
         self.queue_wait = 0.0
         """Seconds that the last message had waited in the queue when it was taken: the time that a task was late."""
+        self.arrived = 0.0
+        """When the message arrived that a task or a handler was given last, by :func:`time.perf_counter`. Read it at
+        once: the next message of this connection, whoever takes it, sets it anew."""
+        self._recv_timeout = options.recv_timeout
         self._recorder = recorder_for(self, options.record_last, options.record_to)
         if options.keepalive_rules:
             self._add_router(options.keepalive_rules)
@@ -157,8 +163,8 @@ class WebSocketConnection(ConnectionLifecycle):
         Send a message: a str as text, anything else as binary. ``text`` overrides that, for UTF-8 bytes or the reverse.
 
         The message is written at once; then this waits only while the write buffer is over its limit, because the
-        server reads too slowly. The ``WS SEND`` row has the time of both. A connection that is being made again is
-        waited for first. Now and then the other tasks of the loop get a turn, which is not in that time.
+        server reads too slowly. A connection that is being made again is waited for first. The ``WS SEND`` row has the
+        time of all this. Now and then the other tasks of the loop get a turn, which is not in that time.
 
         Cancelling does not take the message back, and the wait is then not reported. Nor is a wait that ends because
         this side closed the connection.
@@ -173,7 +179,7 @@ class WebSocketConnection(ConnectionLifecycle):
         else:
             opcode, payload = encode(message, text)
         if self._life.state is not _OPEN:
-            started = await self._ready_for(SEND, started)
+            await self._until_writable(started)
         # As `write` does, without a call. A slot is read and then called: the interpreter is quick with slots and with
         # methods, and slow with a slot that is called as a method.
         size = len(payload)
@@ -196,17 +202,31 @@ class WebSocketConnection(ConnectionLifecycle):
             self._sends_since_yield = 0
             await sleep(0)
 
+    async def _until_writable(self, started: float) -> None:
+        began = self._life.state
+        try:
+            await self.until_ready()
+        except ConnectionClosed as exc:
+            await self.fail_as_closed(began, SEND, self.name, started, exc)
+            raise
+        except CancelledError:
+            self.note_cancelled("send()", self.name, started)
+            raise
+
     async def send_json(self, value: Any) -> None:
         """Send this value as a text message of compact JSON. Otherwise the same as :meth:`send`."""
         await self.send(dumps(value, separators=(",", ":")))
 
     async def _drain(self, started: float) -> None:
         session = self._life.sessions_ended
-        await self.drained()
+        try:
+            await self.drained()
+        except CancelledError:
+            self.note_cancelled("send()", self.name, started)
+            raise
         if self._life.sessions_ended != session:
             error = self.closed_error()
-            if not self.ended_by_us(was_possible=True):
-                self._report_failure(SEND, started, error)
+            await self.fail_as_closed(_OPEN, SEND, self.name, started, error)
             raise error
 
     def write(self, opcode: int, payload: bytes) -> None:
@@ -223,44 +243,85 @@ class WebSocketConnection(ConnectionLifecycle):
 
     # Receiving
 
-    def recv(self, decode: bool | None = None) -> Coroutine[Any, Any, Any]:
+    def recv(
+        self, decode: bool | None = None, *, timeout: float | None = DEFAULT, since: SupportsFloat | None = None
+    ) -> Coroutine[Any, Any, Any]:
         """
         Wait for the next message: str for text, bytes for binary. With ``decode``: True gives str, False bytes.
 
         The ``WS RECV`` row has the time from this call to the arrival of the message at the socket; 0 when it was there
-        already. What it waited in the queue for this call is ``queue_wait``.
+        already. What it waited in the queue for this call is ``queue_wait``. A timeout is a failed row.
 
         Cancelling is safe: no message is lost, and the wait is not reported. Nor is a wait that ends because this side
         closed the connection.
 
+        Args:
+            decode: True gives every message as str, False as bytes.
+            timeout: seconds to wait, None for no limit; by default ``recv_timeout``.
+            since: count the time from this instant, a ``time.perf_counter()`` or a ``connection.arrived``. Any message
+                will do, also one that arrived before; its time is 0.
+
         Raises:
+            MessageTimeout: there was no message in time.
             ConnectionClosed: the connection ended and all messages are taken.
             websockets.exceptions.ConcurrencyError: another task waits in ``recv``.
+            TypeError, ValueError: at once, if ``since`` is no instant that has passed.
         """
-        return self._receive(decode, False)
+        if timeout is DEFAULT:
+            timeout = self._recv_timeout
+        if timeout is None and since is None:
+            return self._receive(decode, False)
+        return self._receive_within(decode, False, timeout, since)
+
+    def discard(self) -> int:
+        """Drop the messages that wait for ``recv``. Returns how many."""
+        return len(self.queue.find(any_message))
 
     def __aiter__(self) -> Self:
         return self
 
     def __anext__(self) -> Coroutine[Any, Any, Any]:
-        return self._receive(None, True)
+        if self._recv_timeout is None:
+            return self._receive(None, True)
+        return self._receive_within(None, True, self._recv_timeout, None)
 
-    async def recv_json(self) -> Any:
+    async def recv_json(self, *, timeout: float | None = DEFAULT, since: SupportsFloat | None = None) -> Any:
         """
         Wait for the next message and parse it. Otherwise the same as :meth:`recv`.
 
         Raises:
             json.JSONDecodeError: it is not JSON.
         """
-        return loads(await self._receive(None, False))
+        return loads(await self.recv(timeout=timeout, since=since))
 
-    async def _receive(self, decode: bool | None, iterating: bool) -> str | bytes:
+    def _receive_within(
+        self, decode: bool | None, iterating: bool, timeout: float | None, since: SupportsFloat | None
+    ) -> Coroutine[Any, Any, str | bytes]:
+        # Not async itself, so that a wrong instant is refused at the call.
+        return self._receive_in_time(decode, iterating, timeout, None if since is None else checked_since(since))
+
+    async def _receive_in_time(
+        self, decode: bool | None, iterating: bool, timeout: float | None, since: float | None
+    ) -> str | bytes:
         called = perf_counter()
+        try:
+            # On a connection that is over nothing is waited for but what slows this task down.
+            async with asyncio.timeout(None if self._life.state is _CLOSED else timeout):
+                message = await self._receive(decode, iterating, since)
+        except TimeoutError:
+            error = MessageTimeout("no message within the timeout" if self.ready else self._life.not_connected)
+            self._report_failure(RECV, called if since is None else since, error)
+            raise error from None
+        self.queue_wait = max(0.0, called - self.arrived)
+        return message
+
+    async def _receive(self, decode: bool | None, iterating: bool, since: float | None = None) -> str | bytes:
+        called = since or perf_counter()
         queue = self.queue
         has_waited = False
         while not queue:
             if self._life.state is _CLOSED:
-                raise self._no_more_messages(called, iterating, has_waited)
+                raise await self._no_more_messages(called, iterating, has_waited)
             if self._recv_waiter is not None:
                 raise ConcurrencyError("cannot call recv while another task waits in recv on the same connection")
             has_waited = True
@@ -278,6 +339,7 @@ class WebSocketConnection(ConnectionLifecycle):
             except BaseException:
                 if self._recv_waiter is waiter:
                     self._recv_waiter = None
+                self.note_cancelled("recv()", self.name, called)
                 raise
             # Not before a connection's second wait: an inline wait keeps 1 KiB more of the greenlet's stack, which a
             # connection that only idles need not cost.
@@ -286,6 +348,7 @@ class WebSocketConnection(ConnectionLifecycle):
         message, size, arrived = queue.popleft()
         if queue.paused:
             queue.resume_if_drained()
+        self.arrived = arrived
         waited = arrived - called
         if waited < 0.0:
             self.queue_wait = -waited
@@ -301,13 +364,11 @@ class WebSocketConnection(ConnectionLifecycle):
             return message.decode() if isinstance(message, bytes) else message
         return message.encode() if isinstance(message, str) else message
 
-    def _no_more_messages(self, called: float, iterating: bool, has_waited: bool) -> Exception:
+    async def _no_more_messages(self, called: float, iterating: bool, has_waited: bool) -> Exception:
         error = self.closed_error()
-        if iterating and isinstance(error, ConnectionClosedOK):
-            return StopAsyncIteration()
-        if not self.ended_by_us(was_possible=has_waited):
-            self._report_failure(RECV, called, error)
-        return error
+        is_end = iterating and isinstance(error, ConnectionClosedOK)
+        await self.fail_as_closed(_OPEN if has_waited else _CLOSED, None if is_end else RECV, self.name, called, error)
+        return StopAsyncIteration() if is_end else error
 
     def message_received(self, message: str | bytes, size: int, arrived: float) -> None:
         """Called by the engine."""
@@ -363,13 +424,15 @@ class WebSocketConnection(ConnectionLifecycle):
         timeout: float | None = DEFAULT,
         name: str | None = None,
         catch_response: bool = False,
+        since: SupportsFloat | None = None,
     ) -> MessageWait:
         """
         Send a message and wait for its reply: ``reply = await connection.request(...)``.
 
         The ``WS REQUEST`` row has the time from just before the send to the arrival of the reply. Any number of
-        requests may be in flight, from any number of tasks. While the write buffer is over its limit, because the
-        server reads too slowly, a request waits its turn before it is written; that is part of its time and timeout.
+        requests may be in flight, from any number of tasks. A request waits before it is written while the connection
+        is being made again, and while the write buffer is over its limit, because the server reads too slowly; that is
+        part of its time and timeout.
 
         A reply that comes after its timeout is a row of its own, ``<name> (late)``, and goes to nobody else; so does
         that of a request that was cancelled. It is waited for so for a minute, and a thousand of them at most. While
@@ -397,17 +460,19 @@ class WebSocketConnection(ConnectionLifecycle):
             timeout: seconds to wait, None for no limit; by default ``request_timeout``.
             name: the row's name; by default the connection's.
             catch_response: for ``async with``.
+            since: count the time from this instant, a ``time.perf_counter()`` or a ``connection.arrived``, and not from
+                the send. The timeout counts from the call all the same.
 
         Raises:
             MessageTimeout: there was no reply in time.
             ConnectionClosed: the connection is over, or ended before the reply.
-            ValueError: the request has no such field as ``json_field`` looks for.
+            ValueError: the request has no such field as ``json_field`` looks for, or ``since`` is in the future.
         """
         text = bytes(payload) if isinstance(payload, (bytearray, memoryview)) else payload
         if not isinstance(text, (str, bytes)):
             text = dumps(payload, separators=(",", ":"))
         key = match.key_of_request(text) if isinstance(match, Correlation) else None
-        return self._message_wait((*encode(text), key), match, timeout, name, False, catch_response)
+        return self._message_wait((*encode(text), key), match, timeout, name, False, catch_response, since)
 
     def expect(
         self,
@@ -417,11 +482,13 @@ class WebSocketConnection(ConnectionLifecycle):
         name: str | None = None,
         optional: bool = False,
         catch_response: bool = False,
+        since: SupportsFloat | None = None,
     ) -> MessageWait:
         """
         Wait for a message that matches; also for one that is there already and waits for ``recv``.
 
-        The ``WS RECV`` row has the time from this call to the arrival. Otherwise like :meth:`request`, except that a
+        The ``WS RECV`` row has the time from this call to the arrival; 0 for a message that had arrived before, unless
+        ``since`` says from when to count. Otherwise like :meth:`request`, except that a
         message that comes after the timeout is not late: it is for whoever wants it.
 
         Args:
@@ -430,10 +497,12 @@ class WebSocketConnection(ConnectionLifecycle):
             name: the row's name; by default the connection's.
             optional: a timeout is no failure: the result is None, and the row has no time.
             catch_response: for ``async with``.
+            since: count the time from this instant, a ``time.perf_counter()`` or a ``connection.arrived``, and take
+                only a message that arrived after it; older ones stay for others. ValueError if it is in the future.
         """
         if isinstance(match, Correlation):
             raise TypeError("json_field pairs a reply with its request; to expect a value: json_subset({...: value})")
-        return self._message_wait(None, match, timeout, name, optional, catch_response)
+        return self._message_wait(None, match, timeout, name, optional, catch_response, since)
 
     def _message_wait(
         self,
@@ -443,11 +512,14 @@ class WebSocketConnection(ConnectionLifecycle):
         name: str | None,
         optional: bool,
         checked: bool,
+        since: SupportsFloat | None,
     ) -> MessageWait:
         if timeout is DEFAULT:
             timeout = self._options.request_timeout
         name = self.name if name is None else name
-        return MessageWait(self, self.client, self.router.pending, payload, match, timeout, name, optional, checked)
+        return MessageWait(
+            self, self.client, self.router.pending, payload, match, timeout, name, optional, checked, since
+        )
 
     def on(self, match: Match, handler: Handler, *, name: str | None = None) -> Subscription:
         """
@@ -494,7 +566,8 @@ class WebSocketConnection(ConnectionLifecycle):
 
     async def ping(self, data: str | bytes | None = None, *, timeout: float | None = None) -> Latency:
         """
-        Send a ping and wait for its pong. Both times are the socket's: the ``WS PING`` row is ping to pong.
+        Send a ping and wait for its pong. The ``WS PING`` row has the time from ping to pong, both taken at the socket.
+        A connection that is being made again is waited for first, which is part of the row's time and of the timeout.
 
         Cancelling stops the wait, which is then not reported. Nor is a wait that ends because this side closed the
         connection.
@@ -510,17 +583,28 @@ class WebSocketConnection(ConnectionLifecycle):
             PingTimeout: there was no pong in time.
             ConnectionClosed: the connection is over, or ended before the pong.
         """
-        sent = perf_counter()
-        if self._life.state is not _OPEN:
-            sent = await self._ready_for(PING, sent)
-        payload = self.pings.new_payload(data)
+        called = sent = perf_counter()
+        began = self._life.state
+        if timeout is None:
+            timeout = self._options.ping_timeout
         try:
-            latency = await self.pings.pong(payload, sent, self._options.ping_timeout if timeout is None else timeout)
-        except (PingTimeout, ConnectionClosed) as exc:
-            if isinstance(exc, PingTimeout) or not self.ended_by_us(was_possible=True):
-                self._report_failure(PING, sent, exc)
+            if began is not _OPEN:
+                await self.until_usable(timeout, PingTimeout, writes=False)
+                sent = perf_counter()
+                if timeout is not None:
+                    timeout -= sent - called
+            payload = self.pings.new_payload(data)
+            latency = await self.pings.pong(payload, sent, timeout)
+        except PingTimeout as exc:
+            self._report_failure(PING, called, exc)
             raise
-        self.report(PING, self.name, latency * 1000.0, len(payload), None, sent, None)
+        except ConnectionClosed as exc:
+            await self.fail_as_closed(began, PING, self.name, called, exc)
+            raise
+        except CancelledError:
+            self.note_cancelled("ping()", self.name, called)
+            raise
+        self.report(PING, self.name, (sent + latency - called) * 1000.0, len(payload), None, called, None)
         return Latency(latency)
 
     def ping_received(self, payload: bytes, answered: bool) -> None:

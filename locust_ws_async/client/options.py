@@ -142,6 +142,10 @@ class ConnectOptions:
     close_timeout: float = 2.0
     """Seconds that a close waits for the server, before it cuts the connection."""
 
+    on_connected_timeout: float | Literal["open_timeout"] | None = "open_timeout"
+    """Seconds that ``on_connected`` may take; ``"open_timeout"`` allows as many as that setting. If it takes longer,
+    the attempt to connect has failed, which is a failed row. None sets no limit."""
+
     ping_interval: float | None = None
     """Seconds from one ping that the client sends by itself to the next. None sends no such pings, as browsers do."""
 
@@ -152,6 +156,10 @@ class ConnectOptions:
     request_timeout: float | None = 30.0
     """Seconds that ``request`` and ``expect`` wait for their message, unless they are given a timeout of their own.
     None sets no limit."""
+
+    recv_timeout: float | None = None
+    """Seconds that ``recv`` and ``async for`` wait for the next message, unless ``recv`` is given a timeout of its own.
+    None sets no limit: a server that has fallen silent fails nothing then."""
 
     record_last: int | None = None
     """The flight recorder keeps this many of the last messages and control frames, and writes them to a file of JSON
@@ -213,6 +221,12 @@ class ConnectOptions:
     def source(self) -> SourceAddresses | None:
         """``local_address`` as a rotation."""
         return cast("SourceAddresses | None", self.local_address)
+
+    @property
+    def on_connected_limit(self) -> float | None:
+        """``on_connected_timeout`` in seconds; None for no limit."""
+        limit = self.on_connected_timeout
+        return self.open_timeout if isinstance(limit, str) else limit
 
     def tls_context(self) -> ssl_module.SSLContext:
         """The TLS context of these settings."""
@@ -408,6 +422,14 @@ def _seconds(name: str, value: Any) -> Any:
     return _positive(name, value, "a number of seconds", (int, float))
 
 
+def _on_connected_timeout(name: str, value: Any) -> Any:
+    if isinstance(value, str):
+        if value != "open_timeout":
+            raise ValueError(f'{name} must be a number of seconds, "open_timeout" or None, not {value!r}')
+        return value
+    return _seconds(name, value)
+
+
 def _bounded_seconds(name: str, value: Any) -> Any:
     if value is None:
         raise TypeError(f"{name} must be a number of seconds: a close without a bound may never end")
@@ -478,9 +500,11 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "overflow": _overflow,
     "open_timeout": _seconds,
     "close_timeout": _bounded_seconds,
+    "on_connected_timeout": _on_connected_timeout,
     "ping_interval": _seconds,
     "ping_timeout": _seconds,
     "request_timeout": _seconds,
+    "recv_timeout": _seconds,
     "record_last": _limit,
     "record_to": _folder,
     "keepalive": _keepalive,

@@ -203,7 +203,7 @@ def test_nor_is_one_for_a_reconnect_that_this_side_gives_up(bench: Bench, operat
                 await waiting
 
     run(main())
-    assert bench.types() == ["WS CONNECT", "WS SESSION"]
+    assert bench.types() == ["WS CONNECT", "WS SESSION", "WS RECOVERY"]
 
 
 def test_cancelling_close_closes_all_the_same(bench: Bench) -> None:

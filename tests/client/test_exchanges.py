@@ -7,6 +7,7 @@ import json
 import random
 import time
 import tracemalloc
+from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import Any
 
@@ -14,12 +15,12 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.protocol import State
 
-from locust_ws_async.client import WebSocketConnection, any_message, json_field, json_subset, prefix, regex
+from locust_ws_async.client import Backoff, WebSocketConnection, any_message, json_field, json_subset, prefix, regex
 from locust_ws_async.client import reply as keepalive_reply
 from locust_ws_async.exceptions import CatchResponseError, ConnectionClosedError, ConnectionClosedOK, MessageTimeout
 from locust_ws_async.fast_paths import PLAIN
 
-from .helpers import Bench, eventually, frame, raw_server, run
+from .helpers import Bench, Row, eventually, frame, raw_server, run
 
 BY_ID = json_field("id")
 
@@ -803,3 +804,138 @@ def test_a_long_message_is_let_go(bench: Bench, waiting: bool) -> None:
         run(main())
     finally:
         tracemalloc.stop()
+
+
+def test_a_recv_in_time_and_one_that_is_not(bench: Bench) -> None:
+    async def main() -> None:
+        async with bench.client().connect("/echo", recv_timeout=0.1) as connection:
+            await connection.send("x")
+            assert await connection.recv() == "x"
+            for operation in (connection.recv, connection.__anext__, connection.recv_json):
+                with pytest.raises(MessageTimeout, match=r"^no message within the timeout$"):
+                    await operation()
+            waiting = asyncio.ensure_future(connection.recv(timeout=None))
+            await asyncio.sleep(0.2)
+            await connection.send("late")
+            assert await waiting == "late"
+
+    run(main())
+    rows = [row for row in bench.rows if row.type == "WS RECV"]
+    assert [type(row.error) for row in rows] == [type(None), *[MessageTimeout] * 3, type(None)]
+    assert all(row.time is not None and row.time >= 99 for row in rows[1:])
+
+
+OVER: dict[str, Callable[[WebSocketConnection], Awaitable[object]]] = {
+    "send": lambda connection: connection.send("x"),
+    "recv": lambda connection: connection.recv(),
+    "recv in time": lambda connection: connection.recv(timeout=0.01),
+    "async for": lambda connection: connection.__anext__(),
+    "request": lambda connection: connection.request("x", timeout=0.01),
+    "expect": lambda connection: connection.expect(any_message, timeout=0.01),
+    "ping": lambda connection: connection.ping(timeout=0.01),
+    "until_ready": lambda connection: connection.until_ready(),
+}
+
+
+@pytest.mark.parametrize("operation", OVER)
+@pytest.mark.parametrize("closed_by", ["server", "this side"])
+def test_a_task_that_ignores_that_its_connection_is_over_keeps_the_loop_from_nothing(
+    bench: Bench, operation: str, closed_by: str
+) -> None:
+    async def main() -> None:
+        connection = await bench.client().connect("/close/1011" if closed_by == "server" else "/echo")
+        if closed_by == "this side":
+            await connection.close()
+        await connection.wait_closed()
+        turns = 0
+
+        async def spin() -> None:
+            nonlocal turns
+            while True:
+                try:
+                    await OVER[operation](connection)
+                except Exception:
+                    turns += 1
+
+        spinning = asyncio.ensure_future(spin())
+        await eventually(lambda: turns > 10)
+        spinning.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await spinning
+
+    run(main())
+
+
+@pytest.mark.parametrize("operation", [name for name in OVER if name != "until_ready"])
+def test_what_is_done_on_a_connection_that_is_over_backs_off(
+    bench: Bench, operation: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As connects that fail do. The row has none of that delay, and is reported before it."""
+    name = f"over {operation} {bench.engine}"
+
+    async def use_it(connection: WebSocketConnection) -> None:
+        await OVER[operation](connection)
+
+    def told() -> list[str]:
+        return [record.getMessage() for record in caplog.records if "connection is over" in record.getMessage()]
+
+    def rows() -> list[Row]:
+        return [row for row in bench.rows if row.type not in ("WS CONNECT", "WS SESSION")]
+
+    async def main() -> None:
+        client = bench.client(connect_backoff=Backoff(0.1, 1000, factor=10_000, jitter=0))
+        connection = await client.connect("/close/1011", name=name)
+        await connection.wait_closed()
+        with pytest.raises(ConnectionClosedError):
+            await use_it(connection)
+        began = perf_counter()
+        with pytest.raises(ConnectionClosedError):
+            await use_it(connection)
+        assert perf_counter() - began >= 0.09
+        assert not told()
+        third = asyncio.ensure_future(use_it(connection))
+        await eventually(told)
+        assert len(rows()) == 3 and not third.done()
+        client.stopping = lambda: True  # nothing is slowed down
+        with pytest.raises(ConnectionClosedError):
+            await use_it(connection)
+        third.cancel()
+        await asyncio.wait([third])
+
+    run(main())
+    assert [type(row.error) for row in rows()] == [ConnectionClosedError] * 4
+    (warning,) = told()
+    assert warning.startswith(f"{name}: its connection is over (connection closed by the server: 1011")
+    assert "use_it goes on using it; set reconnect=Backoff(), or connect in the task" in warning
+
+
+def test_what_a_stop_ends_is_not_late_and_is_told_of(bench: Bench) -> None:
+    waited: list[tuple[str, str, bool]] = []
+
+    async def main() -> None:
+        client = bench.client(
+            stopping=lambda: stops, waited=lambda what, name, seconds, had: waited.append((what, name, had))
+        )
+        stops = False
+        async with client.connect("/rpc") as connection:
+            tasks = [
+                asyncio.ensure_future(_await(connection.request({"id": 1, "delay": 0.2}, name="ask"))),
+                asyncio.ensure_future(_await(connection.expect(prefix("never"), name="push"))),
+                asyncio.ensure_future(connection.recv()),
+            ]
+            cancelled = asyncio.ensure_future(_await(connection.expect(prefix("before"))))
+            await asyncio.sleep(0.05)
+            cancelled.cancel()
+            await asyncio.wait([cancelled])
+            stops = True
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            await eventually(lambda: connection.stats.late_replies)
+
+    async def _await(awaitable: Awaitable[Any]) -> Any:
+        return await awaitable
+
+    run(main())
+    assert bench.types() == ["WS CONNECT", "WS SESSION"]
+    assert sorted(waited) == [("expect()", "push", False), ("recv()", "/rpc", False), ("request()", "ask", False)]

@@ -15,6 +15,7 @@ from locust_ws_async.client.session.state import (
     ConnectionState,
     Decisions,
     Do,
+    ReportRecovery,
     SendClose,
     ShortenCloseTimer,
     StartCloseTimer,
@@ -55,6 +56,8 @@ class World:
         self.connects = self.sessions = 0  # the rows
         self.attempts_in_a_row = 0
         self.finished = False
+        self.losses = self.recoveries = 0
+        self.noted = False  # when the connection was lost
 
     # What happens
 
@@ -144,9 +147,28 @@ class World:
                 case Do.FINISH:
                     assert not self.finished and after is State.CLOSED
                     self.finished = True
+                case Do.NOTE_LOSS:
+                    assert before is State.OPEN and not self.noted
+                    self.noted = True
+                case ReportRecovery(failure):
+                    assert decision is decisions[-1] or decisions[-1] is Do.REPORT_SESSION
+                    assert self.noted
+                    assert (failure is None) == (after is State.OPEN)
+                    self.recoveries += 1
                 case Do.REPORT_SESSION:
                     assert not self.in_session
                     self.sessions += 1
+        if after is State.BACKING_OFF and before not in (State.BACKING_OFF, State.RECONNECTING):
+            # A session that was never open adds nothing to the outage in which it was made.
+            self.losses += self.recoveries == self.losses
+        assert self.losses - self.recoveries in (0, 1)
+        if after in (State.BACKING_OFF, State.RECONNECTING):
+            assert self.losses - self.recoveries == 1
+        if after in (State.OPEN, State.CLOSING, State.CLOSED):
+            self.losses *= self.connects > 0  # of a connect that was cancelled before it was reported nothing is
+            assert self.losses == self.recoveries
+        if after is State.OPEN:
+            self.noted = False
         assert self.finished == (after is State.CLOSED)
         # One SESSION for each CONNECT: while the session lasts it is still to come.
         assert self.connects - self.sessions in ((0, 1) if self.in_session else (0,))
@@ -237,6 +259,7 @@ class World:
             self.connection_ends(1000)
         assert self.life.state is State.CLOSED
         assert self.sessions == self.connects
+        assert self.recoveries == self.losses
 
 
 @settings(max_examples=1500)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from time import perf_counter
 from typing import Any
 
 import gevent
@@ -13,7 +14,15 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.protocol import State
 
 from locust_ws_async.client import Backoff, WebSocketConnection, any_message, every, json_field, prefix
-from locust_ws_async.exceptions import ConnectionClosedError, ConnectionClosedOK, HandshakeRejected, MessageTimeout
+from locust_ws_async.exceptions import (
+    ConnectionClosedError,
+    ConnectionClosedOK,
+    HandshakeRejected,
+    MessageTimeout,
+    NotRecovered,
+    OnConnectedTimeout,
+    PingTimeout,
+)
 
 from .helpers import HOSTED, Bench, eventually, frame, raw_server, run, until_eof
 
@@ -70,8 +79,12 @@ def test_the_close_code_is_that_of_a_connection_that_is_over(bench: Bench) -> No
             assert (connection.close_code, connection.close_reason) == (1000, "")
 
     run(main())
-    connected = ("WS CONNECT", None, None)
-    assert seen[:3] == [connected, ("WS SESSION", 1006, ""), connected]
+    assert seen[:4] == [
+        ("WS CONNECT", None, None),
+        ("WS SESSION", 1006, ""),
+        ("WS RECOVERY", None, None),
+        ("WS RECONNECT", None, None),
+    ]
 
 
 def test_a_cut_connection_heals(bench: Bench) -> None:
@@ -96,7 +109,10 @@ def test_a_cut_connection_heals(bench: Bench) -> None:
         assert connection.client.connections == set()
 
     run(main())
-    assert bench.types().count("WS CONNECT") == bench.types().count("WS SESSION") == 3
+    types = bench.types()
+    assert types.count("WS SESSION") == 3
+    assert types.count("WS CONNECT") == 1
+    assert types.count("WS RECONNECT") == types.count("WS RECOVERY") == 2
     sessions = [row.error is None for row in bench.rows if row.type == "WS SESSION"]
     assert sessions == [False, False, True]
 
@@ -116,9 +132,8 @@ def test_recv_goes_on_over_a_reconnect(bench: Bench) -> None:
             assert connection.state is State.CLOSED and connection.stats.reconnects == 2
 
     run(main())
-    connects = [repr(row.error) for row in bench.rows if row.type == "WS CONNECT"]
+    connects = [repr(row.error) for row in bench.rows if row.type == "WS RECONNECT"]
     assert connects == [
-        "None",
         "HandshakeRejected('the server answered the handshake with HTTP 503 Service Unavailable')",
         "None",
         "None",
@@ -174,7 +189,12 @@ def test_giving_up_after_so_many_attempts(bench: Bench) -> None:
             assert connection.client.connections == set()
 
     run(main())
-    assert [row.error is None for row in bench.rows if row.type == "WS CONNECT"] == [True, False, False, False]
+    assert bench.only("WS CONNECT").error is None
+    assert [row.error is None for row in bench.rows if row.type == "WS RECONNECT"] == [False] * 3
+    recovery = bench.only("WS RECOVERY")
+    assert repr(recovery.error) == (
+        "NotRecovered('not connected again: as many attempts have failed as Backoff.attempts allows')"
+    )
 
 
 def test_requests_in_flight_fail_and_are_not_repeated(bench: Bench) -> None:
@@ -218,9 +238,11 @@ def test_what_is_sent_while_it_is_away_waits_for_it(bench: Bench) -> None:
             assert await connection.recv() == "sent"
 
     run(main())
-    # The time without a connection is no time of a send.
-    send = bench.only("WS SEND")
-    assert send.time is not None and send.time < 90 and send.error is None
+    # The first attempt came after 0.1 s, the second 0.2 s later. This is what each task went through.
+    for request_type in ("WS SEND", "WS REQUEST", "WS RECOVERY"):
+        row = bench.only(request_type)
+        assert row.time is not None and row.time > 250 and row.error is None, row
+    assert [row.error is None for row in bench.rows if row.type == "WS RECONNECT"] == [False, True]
 
 
 def test_a_request_times_out_while_it_is_away(bench: Bench) -> None:
@@ -228,12 +250,27 @@ def test_a_request_times_out_while_it_is_away(bench: Bench) -> None:
         async with server(cut, echo) as url:
             connection = await bench.client().connect(url, reconnect=Backoff(60, 60, jitter=0))
             await eventually(lambda: connection.state is State.CONNECTING)
-            with pytest.raises(MessageTimeout):
-                await connection.request("x", timeout=0.05)
+            for operation in (
+                connection.request("x", timeout=0.05),
+                connection.expect(any_message, timeout=0.05),
+                connection.recv(timeout=0.05),
+                connection.ping(timeout=0.05),
+            ):
+                with pytest.raises(TimeoutError, match=r"^not connected within the timeout \(reconnecting\)$"):
+                    await operation
             await connection.close()
 
     run(main())
-    assert isinstance(bench.only("WS REQUEST").error, MessageTimeout)
+    assert [(row.type, type(row.error)) for row in bench.rows if row.type != "WS SESSION"] == [
+        ("WS CONNECT", type(None)),
+        ("WS REQUEST", MessageTimeout),
+        ("WS RECV", MessageTimeout),
+        ("WS RECV", MessageTimeout),
+        ("WS PING", PingTimeout),
+        ("WS RECOVERY", NotRecovered),
+    ]
+    timeouts = [row for row in bench.rows if isinstance(row.error, (MessageTimeout, PingTimeout))]
+    assert all(row.time is not None and row.time >= 49 for row in timeouts)
 
 
 @pytest.mark.parametrize("how", ["close", "aclose", "abort"])
@@ -256,6 +293,8 @@ def test_closing_while_it_waits_for_the_next_attempt(bench: Bench, how: str) -> 
             assert client.connections == set()
 
     run(main())
+    recovery = bench.only("WS RECOVERY")
+    assert repr(recovery.error) == "NotRecovered('still not connected when this side closed the connection')"
 
 
 def test_an_abort_by_another_greenlet_while_recv_waits_in_place(bench: Bench) -> None:
@@ -302,7 +341,112 @@ def test_cancelling_a_connect_in_the_turn_of_the_loop_in_which_it_succeeds(bench
     assert bench.rows == []
 
 
+def test_a_recovery_lasts_from_the_close_frame_until_on_connected_is_done(bench: Bench) -> None:
+    sent: list[float] = []
+
+    async def close_and_keep_tcp(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not sent:
+            await reader.read(1)
+            sent.append(perf_counter())
+            writer.write(frame(8, b"\x03\xf4"))
+        await until_eof(reader, writer)
+
+    async def take_long(connection: WebSocketConnection) -> None:
+        if connection.stats.closes_received:
+            await asyncio.sleep(0.2)
+
+    async def main() -> None:
+        async with raw_server(close_and_keep_tcp) as url:
+            client = bench.client()
+            connection = await client.connect(url, reconnect=SOON, close_timeout=0.2, on_connected=take_long)
+            await connection.send("close")
+            await eventually(lambda: connection.stats.reconnects)
+            await connection.close()
+
+    run(main())
+    recovery = bench.only("WS RECOVERY")
+    assert recovery.start >= sent[0]
+    assert recovery.time is not None and recovery.time >= 380  # close_timeout, on_connected
+
+
+@pytest.mark.parametrize("how", ["close", "abort"])
+def test_closing_while_on_connected_of_a_reconnect_runs_is_no_recovery(bench: Bench, how: str) -> None:
+    async def main() -> None:
+        hangs = asyncio.Event()
+
+        async def hang_at_second(connection: WebSocketConnection) -> None:
+            if connection.stats.messages_sent:
+                hangs.set()
+                await asyncio.Event().wait()
+            await connection.send("login")
+
+        async def cut_at_login(connection: ServerConnection) -> None:
+            await connection.recv()
+            await connection.close(1012)
+
+        async with server(cut_at_login, echo) as url:
+            connection = await bench.client().connect(url, reconnect=SOON, on_connected=hang_at_second)
+            await hangs.wait()
+            if how == "abort":
+                connection.abort()
+            await connection.close()
+
+    run(main())
+    assert isinstance(bench.only("WS RECOVERY").error, NotRecovered)
+
+
 # on_connected
+
+
+def test_on_connected_has_a_limit(bench: Bench) -> None:
+    async def hang(connection: WebSocketConnection) -> None:
+        await connection.expect(any_message, timeout=None)
+
+    async def main() -> None:
+        async with server(echo) as url:
+            client = bench.client()
+            with pytest.raises(OnConnectedTimeout, match="does it wait for something, such as a lock, that a task"):
+                await client.connect(url, on_connected=hang, open_timeout=0.5)
+            with pytest.raises(OnConnectedTimeout):
+                await client.connect(url, on_connected=hang, on_connected_timeout=0.05)
+            await client.aclose()
+
+    run(main())
+    rows = [(row.type, type(row.error)) for row in bench.rows if row.type == "WS CONNECT"]
+    assert rows == [("WS CONNECT", type(None)), ("WS CONNECT", OnConnectedTimeout)] * 2
+
+
+def test_an_on_connected_that_waits_for_who_waits_for_the_connection(bench: Bench) -> None:
+    """The lock of a library's call: the task that holds it sends, which waits for the connection."""
+
+    async def main() -> None:
+        lock = asyncio.Lock()
+
+        async def log_in(connection: WebSocketConnection) -> None:
+            async with lock:
+                await connection.request("login")
+
+        async def cut_later(connection: ServerConnection) -> None:
+            await connection.send(await connection.recv())
+            assert await connection.recv() == "cut"
+            connection.transport.abort()
+
+        async with server(cut_later, echo) as url:
+            backoff = Backoff(0.01, 0.01, attempts=2)
+            connection = await bench.client().connect(
+                url, reconnect=backoff, on_connected=log_in, on_connected_timeout=0.05
+            )
+            await connection.send("cut")
+            await eventually(lambda: connection.state is not State.OPEN)
+            async with lock:
+                with pytest.raises(ConnectionClosedOK):
+                    await connection.send("x")
+
+    run(main())
+    failed = [row for row in bench.rows if row.type == "WS RECONNECT" and row.error is not None]
+    assert [type(row.error) for row in failed] == [OnConnectedTimeout] * 2
+    assert all(row.time is not None and row.time >= 49 for row in failed)
+    assert isinstance(bench.only("WS RECOVERY").error, NotRecovered)
 
 
 def test_on_connected_logs_in_each_time(bench: Bench) -> None:
@@ -456,7 +600,8 @@ def test_a_connection_that_is_lost_during_on_connected(bench: Bench) -> None:
             assert connection.stats.reconnects == 1
 
     run(main())
-    assert [row.error is None for row in bench.rows if row.type == "WS CONNECT"] == [True] * 3
+    assert [row.error is None for row in bench.rows if row.type == "WS RECONNECT"] == [True] * 2
+    assert bench.only("WS RECOVERY").error is None  # one outage, with a login that was cut
 
 
 def test_closing_in_on_connected(bench: Bench) -> None:
@@ -537,4 +682,4 @@ def test_a_reconnect_whose_task_is_cancelled_is_given_up(bench: Bench) -> None:
             assert not client.connections
 
     run(main())
-    assert bench.types() == ["WS CONNECT", "WS SESSION"]
+    assert bench.types() == ["WS CONNECT", "WS SESSION", "WS RECOVERY"]

@@ -95,7 +95,9 @@ class ReceiveQueue(deque[tuple["str | bytes", int, float]]):
         if not wire.transport.is_closing():
             wire.resume_reading()
 
-    def find(self, match: Match, *, take: bool = True, limit: int | None = None) -> list[Received]:
+    def find(
+        self, match: Match, *, take: bool = True, limit: int | None = None, since: float | None = None
+    ) -> list[Received]:
         """
         The messages that match, oldest first.
 
@@ -103,11 +105,12 @@ class ReceiveQueue(deque[tuple["str | bytes", int, float]]):
             match: a predicate on the message.
             take: whether to remove them from the queue.
             limit: how many to find at most; None for all.
+            since: only those that arrived after this time, by perf_counter.
         """
         found: list[Received] = []
         left: list[tuple[str | bytes, int, float]] = []
         for entry in self:
-            if len(found) != limit and matches(match, entry[0]):
+            if len(found) != limit and (since is None or entry[2] > since) and matches(match, entry[0]):
                 found.append(Received(*entry))
             else:
                 left.append(entry)

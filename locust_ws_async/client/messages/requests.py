@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Coroutine, Hashable
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, SupportsFloat
 
 from ...exceptions import CatchResponseError, ConnectionClosed, MessageTimeout
 from ..lazy_coroutine import LazyCoroutine
@@ -15,6 +15,7 @@ from ..observing.events import RECV, REQUEST, ReportOperation
 from .matching import Correlation, Match
 from .message import Received
 from .queue import ReceiveQueue
+from .since import checked_since
 
 __all__ = ["MessageWait", "PendingWaits", "Reply"]
 
@@ -28,7 +29,18 @@ _NOT_READ = "no message that matches within the timeout, and none was read: the 
 class PendingWait:
     """One wait. ``future`` is None once nobody waits any more; a message that comes for it then is late."""
 
-    __slots__ = ("deadline", "future", "key", "match", "match_error", "name", "reports_late", "sequence", "started")
+    __slots__ = (
+        "deadline",
+        "future",
+        "key",
+        "match",
+        "match_error",
+        "name",
+        "reports_late",
+        "sequence",
+        "since",
+        "started",
+    )
 
     def __init__(
         self,
@@ -40,6 +52,7 @@ class PendingWait:
         deadline: float,
         future: asyncio.Future[Received],
         reports_late: bool,
+        since: float | None,
     ) -> None:
         self.sequence = sequence
         self.match = match
@@ -49,6 +62,7 @@ class PendingWait:
         self.deadline = deadline
         self.future: asyncio.Future[Received] | None = future
         self.reports_late = reports_late
+        self.since = since
         self.match_error: Exception | None = None  # the first exception that the match raised for a message
 
     @property
@@ -97,9 +111,9 @@ class PendingWaits:
         self._late: dict[int, PendingWait] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def take_queued(self, match: Match) -> Received | None:
-        """Take the first message that matches out of those that wait for ``recv``."""
-        found = self._connection.queue.find(match, limit=1)
+    def take_queued(self, match: Match, since: float | None) -> Received | None:
+        """Take the first message that matches, and arrived after ``since``, out of those that wait for ``recv``."""
+        found = self._connection.queue.find(match, limit=1, since=since)
         return found[0] if found else None
 
     async def wait(
@@ -110,6 +124,7 @@ class PendingWaits:
         started: float,
         timeout: float | None,
         reports_late: bool,
+        since: float | None = None,
     ) -> Received:
         """
         Wait for a message.
@@ -122,12 +137,13 @@ class PendingWaits:
             timeout: seconds to wait; None for no limit.
             reports_late: whether a message that comes after the timeout, or after the wait was cancelled, is reported
                 as late. Otherwise it goes to whoever else wants it.
+            since: only a message that arrived after this time will do, by perf_counter.
 
         Raises:
             MessageTimeout: no message came in time.
             ConnectionClosed: the connection ended before it came.
         """
-        wait = self.add(match, key, name, started, timeout, reports_late)
+        wait = self.add(match, key, name, started, timeout, reports_late, since)
         future = wait.future
         assert future is not None
         connection = self._connection
@@ -148,12 +164,13 @@ class PendingWaits:
         started: float,
         timeout: float | None,
         reports_late: bool,
+        since: float | None = None,
     ) -> PendingWait:
         """Begin a wait; the parameters are those of :meth:`wait`."""
         self._sequence += 1
         deadline = float("inf") if timeout is None else self._loop.time() + timeout
         wait = PendingWait(
-            self._sequence, match, key, name, started, deadline, self._loop.create_future(), reports_late
+            self._sequence, match, key, name, started, deadline, self._loop.create_future(), reports_late, since
         )
         self._all[wait.sequence] = wait
         if isinstance(match, Correlation):
@@ -173,7 +190,7 @@ class PendingWaits:
         for wait in self._plain.values():
             if oldest is not None and wait.sequence > oldest.sequence:
                 break
-            if wait.abandoned:
+            if wait.abandoned or (wait.since is not None and arrived <= wait.since):
                 continue
             if self._matches(wait, message):
                 oldest = wait
@@ -316,25 +333,27 @@ class ClientForMessageWait(Protocol):
 class ConnectionForMessageWait(Protocol):
     """What :class:`MessageWait` needs of its connection."""
 
-    @property
-    def closed_by_user(self) -> bool: ...
+    arrived: float
 
     @property
-    def ready(self) -> bool: ...
-
-    @property
-    def writing_paused(self) -> bool: ...
+    def stage(self) -> Any: ...
 
     @property
     def report(self) -> ReportOperation: ...
 
-    def ended_by_us(self, *, was_possible: bool) -> bool: ...
-
-    async def until_ready(self) -> None: ...
-
-    async def drained(self) -> None: ...
-
     def write(self, opcode: int, payload: bytes) -> None: ...
+
+    def usable(self, *, writes: bool) -> bool: ...
+
+    async def until_usable(
+        self, seconds: float | None, timed_out: Callable[[str], MessageTimeout], *, writes: bool
+    ) -> None: ...
+
+    async def fail_as_closed(
+        self, began: Any, request_type: str, name: str, started: float, error: ConnectionClosed
+    ) -> None: ...
+
+    def note_cancelled(self, operation: str, name: str, started: float) -> None: ...
 
 
 class _Outcome:
@@ -371,6 +390,7 @@ class MessageWait(LazyCoroutine[Any]):
         "_payload",
         "_pending",
         "_reply",
+        "_since",
         "_timeout",
     )
 
@@ -385,6 +405,7 @@ class MessageWait(LazyCoroutine[Any]):
         name: str,
         optional: bool,
         checked: bool,
+        since: SupportsFloat | None,
     ) -> None:
         super().__init__()
         self._connection = connection
@@ -396,6 +417,7 @@ class MessageWait(LazyCoroutine[Any]):
         self._name = name
         self._optional = optional
         self._checked = checked
+        self._since = None if since is None else checked_since(since)
         self._outcome: _Outcome | None = None  # of a block that checks
         self._reply: Reply | None = None
 
@@ -441,30 +463,42 @@ class MessageWait(LazyCoroutine[Any]):
         A failure is reported here, and raised.
         """
         connection = self._connection
-        was_possible = not connection.closed_by_user
-        outcome = _Outcome(perf_counter())
+        began, called = connection.stage, perf_counter()
+        is_request = self._payload is not None
+        outcome = _Outcome(called if self._since is None else self._since)
         try:
-            outcome.received = self._take_queued()
-            if outcome.received is None:
+            received = self._take_queued()
+            if received is None:
                 timeout = self._timeout
-                if not self._writable:
-                    timeout = await self._until_writable(outcome)
-                    outcome.received = self._take_queued()  # a message right behind the handshake of a reconnect
-                if outcome.received is None:
+                if not connection.usable(writes=is_request):
+                    await connection.until_usable(timeout, MessageTimeout, writes=is_request)
+                    if timeout is not None:
+                        timeout -= perf_counter() - called
+                    received = self._take_queued()  # a message right behind the handshake of a reconnect
+                if received is None:
                     opcode, payload, key = self._payload or (0, b"", None)
-                    is_request = self._payload is not None
                     if is_request:
                         connection.write(opcode, payload)
-                    outcome.received = await self._pending.wait(
-                        self._match, key, self._name, outcome.started, timeout, is_request
+                    received = await self._pending.wait(
+                        self._match,
+                        key,
+                        self._name,
+                        outcome.started,
+                        timeout,
+                        is_request,
+                        None if is_request else self._since,
                     )
+            outcome.received = received
+            connection.arrived = received.arrived
         except MessageTimeout as exc:
             if not self._optional:
                 self._report(outcome, exc)
                 raise
         except ConnectionClosed as exc:
-            if not connection.ended_by_us(was_possible=was_possible):
-                self._report(outcome, exc)
+            await connection.fail_as_closed(began, self._request_type, self._name, outcome.started, exc)
+            raise
+        except asyncio.CancelledError:
+            connection.note_cancelled("request()" if is_request else "expect()", self._name, called)
             raise
         return outcome
 
@@ -473,35 +507,11 @@ class MessageWait(LazyCoroutine[Any]):
         if self._payload is not None:
             return None
         assert not isinstance(self._match, Correlation)
-        return self._pending.take_queued(self._match)
+        return self._pending.take_queued(self._match, self._since)
 
     @property
-    def _writable(self) -> bool:
-        """Whether a request may be sent now. An expectation sends nothing, and only needs a connection."""
-        connection = self._connection
-        return connection.ready and (self._payload is None or not connection.writing_paused)
-
-    async def _until_writable(self, outcome: _Outcome) -> float | None:
-        """
-        Wait while the connection is being made again, or the server reads so slowly that another request would pile up
-        in memory. Return the seconds that this leaves of the timeout.
-
-        The time of a reconnect does not count as reply time. That of a slow reader does: the request is under way.
-        """
-        connection = self._connection
-        began = perf_counter()
-        try:
-            async with asyncio.timeout(self._timeout):
-                while not self._writable:
-                    if connection.ready:
-                        await connection.drained()
-                    else:
-                        lost = perf_counter()
-                        await connection.until_ready()
-                        outcome.started += perf_counter() - lost
-        except TimeoutError:
-            raise MessageTimeout() from None
-        return None if self._timeout is None else self._timeout - (perf_counter() - began)
+    def _request_type(self) -> str:
+        return RECV if self._payload is None else REQUEST
 
     def _report(self, outcome: _Outcome, error: BaseException | None) -> None:
         received = outcome.received
@@ -512,7 +522,7 @@ class MessageWait(LazyCoroutine[Any]):
             # An optional expectation that was not met counts, and has no time: the wait was ours, not the server's.
             response_time = None if error is None else (perf_counter() - outcome.started) * 1000.0
         self._connection.report(
-            RECV if self._payload is None else REQUEST,
+            self._request_type,
             self._name,
             response_time,
             0 if received is None else received.size,

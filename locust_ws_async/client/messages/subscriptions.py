@@ -71,6 +71,8 @@ class ConnectionForSubscriptions(Protocol):
     @property
     def client(self) -> ClientForSubscriptions: ...
 
+    arrived: float
+
     @property
     def killed(self) -> bool: ...
 
@@ -175,6 +177,7 @@ class Subscriptions:
             assert subscription.handler is not None
             try:
                 context = subscription.context.copy()  # a context cannot be entered twice at a time
+                self._connection.arrived = arrived
                 result = context.run(subscription.handler, message)
             except BaseException as exc:
                 if is_kill(exc):

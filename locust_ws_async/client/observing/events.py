@@ -10,6 +10,8 @@ __all__ = [
     "KEEPALIVE",
     "PING",
     "PUSH",
+    "RECONNECT",
+    "RECOVERY",
     "RECV",
     "REQUEST",
     "SEND",
@@ -19,6 +21,8 @@ __all__ = [
 ]
 
 CONNECT = "WS CONNECT"
+RECONNECT = "WS RECONNECT"
+RECOVERY = "WS RECOVERY"
 SEND = "WS SEND"
 RECV = "WS RECV"
 REQUEST = "WS REQUEST"
@@ -27,7 +31,9 @@ PING = "WS PING"
 KEEPALIVE = "WS KEEPALIVE"
 SESSION = "WS SESSION"
 
-ALL_ROWS: frozenset[str] = frozenset({CONNECT, SEND, RECV, REQUEST, PUSH, PING, KEEPALIVE, SESSION})
+ALL_ROWS: frozenset[str] = frozenset(
+    {CONNECT, RECONNECT, RECOVERY, SEND, RECV, REQUEST, PUSH, PING, KEEPALIVE, SESSION}
+)
 
 
 class Report(Protocol):
@@ -44,8 +50,8 @@ class Report(Protocol):
         exception: None for a success.
         started: when the operation began, by :func:`time.perf_counter`.
         url: the connection's full URL.
-        response: the server's answer to the handshake (WS CONNECT), the message (WS RECV, WS REQUEST), the end of the
-            connection as a :class:`Session` (WS SESSION), or None.
+        response: the server's answer to the handshake (WS CONNECT, WS RECONNECT), the message (WS RECV, WS REQUEST),
+            the end of the connection as a :class:`Session` (WS SESSION), or None.
     """
 
     def __call__(

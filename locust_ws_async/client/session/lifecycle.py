@@ -15,18 +15,27 @@ from typing import Any
 
 from websockets.frames import Close
 
-from ...exceptions import ConnectError, WebSocketError
+from ...exceptions import ConnectError, OnConnectedTimeout, WebSocketError
 from ...hosting import cancels_current_task
 from ..messages.queue import ReceiveQueue
 from ..messages.router import MessageRouter
-from ..observing.events import CONNECT, RECV, SEND
+from ..observing.events import CONNECT, RECONNECT, RECV, SEND
 from ..observing.timing import ConnectPhases
 from ..options import ConnectOptions
 from ..wire.interface import CloseInfo, Sink, Wire
 from .backoff import Retry
 from .pings import Pings
 from .reports import ConnectionOwner
-from .state import ConnectionState, Decisions, Do, SendClose, ShortenCloseTimer, StartCloseTimer, State
+from .state import (
+    ConnectionState,
+    Decisions,
+    Do,
+    ReportRecovery,
+    SendClose,
+    ShortenCloseTimer,
+    StartCloseTimer,
+    State,
+)
 from .waiting import ConnectionWaits, initializing
 
 __all__ = ["ConnectionLifecycle"]
@@ -86,6 +95,10 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
                 case Do.START_AUTO_REPLIES:
                     if self._router is not None:
                         self._router.auto_replies.start()
+                case Do.NOTE_LOSS:
+                    self._lost_at = perf_counter()
+                case ReportRecovery(failure):
+                    self._report_recovery(failure)
                 case Do.COUNT_RECONNECT:
                     self.stats.reconnects += 1
                 case Do.STOP_SENDING:
@@ -128,36 +141,47 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
 
     async def open(self) -> None:
         """Connect for the first time, report that, and run ``on_connected``. Called by the client."""
+        started = perf_counter()
         try:
-            await self._attempt()
-            await self._initialize()
-        except BaseException:
+            await self._attempt(CONNECT, started)
+        except BaseException as exc:
+            if isinstance(exc, asyncio.CancelledError):
+                self.note_cancelled("connect()", self.name, started)
             self._do(self._life.give_up())
             raise
 
-    async def _attempt(self) -> None:
+    async def _attempt(self, request_type: str, started: float) -> None:
         phases = self.stats.connect = ConnectPhases()
-        started = perf_counter()
         try:
             await self.client.connect_to_url(self.url, self._options, self._sink(), phases)
         except ConnectError as exc:
-            self._report_failure(CONNECT, started, exc)
+            self._report_failure(request_type, started, exc)
             raise
         try:
             response_time = (self._opened_at - started) * 1000.0
-            self.report(CONNECT, self.name, response_time, 0, None, started, self.wire.response)
+            self.report(request_type, self.name, response_time, 0, None, started, self.wire.response)
         finally:
             self._do(self._life.connect_reported())
-
-    async def _initialize(self) -> None:
-        life = self._life
         on_connected: Callable[[Any], Awaitable[object]] | None = self._options.on_connected
-        if on_connected is None:
-            return
+        if on_connected is not None:
+            await self._initialize(on_connected, request_type, started)
+
+    async def _initialize(
+        self, on_connected: Callable[[Any], Awaitable[object]], request_type: str, started: float
+    ) -> None:
+        life = self._life
         if life.state is State.INITIALIZING:
             token = initializing.set(self)
+            limit = asyncio.timeout(self._options.on_connected_limit)
             try:
-                await on_connected(self)
+                async with limit:
+                    await on_connected(self)
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+                error = OnConnectedTimeout()
+                self._report_failure(request_type, started, error)
+                raise error from None
             finally:
                 initializing.reset(token)
         self._do(life.on_connected_done())
@@ -173,8 +197,7 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
                 await asyncio.sleep(life.delay)
                 self._do(life.delay_over())
                 try:
-                    await self._attempt()
-                    await self._initialize()
+                    await self._attempt(RECONNECT, perf_counter())
                 except (Exception, asyncio.CancelledError) as exc:
                     if cancels_current_task(exc):
                         raise

@@ -7,18 +7,33 @@ from collections.abc import Callable, Coroutine
 from time import perf_counter
 from typing import Any, Protocol
 
-from ...exceptions import ConnectionClosed, ConnectionClosedOK
+from ...exceptions import ConnectionClosed, ConnectionClosedOK, NotRecovered
 from ...hosting import is_kill
 from ..messages.message import Received
-from ..observing.events import REQUEST, SESSION, Report
+from ..observing.events import RECOVERY, REQUEST, SESSION, Report
 from ..observing.recorder import Recorder
 from ..observing.stats import Session, Statistics
 from ..observing.timing import ConnectPhases
 from ..options import ConnectOptions
 from ..wire.interface import Sink
-from .state import ConnectionState
+from .backoff import Backoff
+from .state import ConnectionState, State
 
-__all__ = ["ConnectionOwner", "ConnectionReports"]
+__all__ = ["ConnectionOwner", "ConnectionReports", "Waited"]
+
+
+class Waited(Protocol):
+    """
+    Takes what the end of the user has cancelled, which is no row.
+
+    Args:
+        operation: what the task was in: "recv()".
+        name: the name of its row.
+        seconds: for how long it had waited.
+        had_messages: whether the connection has ever received one.
+    """
+
+    def __call__(self, operation: str, name: str, seconds: float, had_messages: bool, /) -> None: ...
 
 
 class ConnectionOwner(Protocol):
@@ -29,6 +44,9 @@ class ConnectionOwner(Protocol):
     check_errors: tuple[type[Exception], ...]
     control_flow: tuple[type[Exception], ...]
     connections: set[Any]
+    connect_backoff: Backoff | None
+    stopping: Callable[[], bool]
+    waited: Waited
 
     @property
     def escalate(self) -> Callable[[BaseException], None]: ...
@@ -46,7 +64,7 @@ class ConnectionReports:
     objects of their own: each object would be memory of every idle user, and one more step on the way of a message.
     """
 
-    __slots__ = ("_life", "_opened_at", "_recorder", "client", "name", "stats", "url")
+    __slots__ = ("_life", "_lost_at", "_opened_at", "_recorder", "client", "name", "stats", "url")
 
     _recorder: Recorder | None
 
@@ -59,6 +77,7 @@ class ConnectionReports:
         """The counts of this connection, over its reconnects."""
         self._life = life
         self._opened_at = 0.0  # by perf_counter, the present session
+        self._lost_at = 0.0  # by perf_counter, the last loss
 
     def report(
         self,
@@ -101,21 +120,22 @@ class ConnectionReports:
     def report_late(self, name: str, started: float, received: Received) -> None:
         """Report a reply that came after its timeout, or after the request was cancelled."""
         self.stats.late_replies += 1
-        if self._life.closed_by_us or self._life.killed:
+        if self._life.closed_by_us or self._life.killed or self.client.stopping():
             return  # requests are cancelled because the user stops; a cancelled request is not reported
         response_time = (received.arrived - started) * 1000.0
         self.report_in_background(
             REQUEST, f"{name} (late)", response_time, received.size, None, started, received.message
         )
 
-    def ended_by_us(self, *, was_possible: bool) -> bool:
-        """See :meth:`ConnectionState.ended_by_us`: whether a ``ConnectionClosed`` is not to be reported."""
-        return self._life.ended_by_us(was_possible=was_possible)
+    def note_cancelled(self, operation: str, name: str, started: float) -> None:
+        """Tell of a wait that was cancelled, if that is because the user stops: it has no row."""
+        if self.client.stopping():
+            self.client.waited(operation, name, perf_counter() - started, self.stats.messages_received > 0)
 
     @property
-    def closed_by_user(self) -> bool:
-        """Whether this side closed the connection."""
-        return self._life.closed_by_us
+    def stage(self) -> State:
+        """Where the connection is in its life: what an operation remembers, to know in which state it began."""
+        return self._life.state
 
     @property
     def killed(self) -> bool:
@@ -146,6 +166,11 @@ class ConnectionReports:
 
     def _report_failure(self, request_type: str, started: float, error: BaseException) -> None:
         self.report(request_type, self.name, (perf_counter() - started) * 1000.0, 0, error, started, None)
+
+    def _report_recovery(self, failure: str | None) -> None:
+        error = None if failure is None else NotRecovered(failure)
+        milliseconds = (perf_counter() - self._lost_at) * 1000.0
+        self.report_in_background(RECOVERY, self.name, milliseconds, 0, error, self._lost_at, None)
 
     def _report_session(self) -> None:
         error = self.closed_error()

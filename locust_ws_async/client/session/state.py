@@ -46,6 +46,7 @@ __all__ = [
     "Decision",
     "Do",
     "Event",
+    "ReportRecovery",
     "SendClose",
     "ShortenCloseTimer",
     "StartCloseTimer",
@@ -136,6 +137,10 @@ RFC_STATES: dict[State, RFCState] = {
 
 _CONNECTED = (State.INITIALIZING, State.OPEN)
 
+# Why an outage ended without a connection: texts of errors.
+EXHAUSTED = "not connected again: as many attempts have failed as Backoff.attempts allows"
+STILL_NOT_CONNECTED = "still not connected when this side closed the connection"
+
 
 class Do(Enum):
     """The decisions that need no argument."""
@@ -144,6 +149,8 @@ class Do(Enum):
     """The handshake is complete: keep the connection among the client's, and start its heartbeat."""
     WAKE_STATE_WAITERS = auto()
     """Wake the tasks that wait for another state: it is another."""
+    NOTE_LOSS = auto()
+    """The connection can no longer be used, and may be made again: an outage begins now, if that is so."""
     START_AUTO_REPLIES = auto()
     """The connection is open: begin with the rules of ``keepalive``."""
     COUNT_RECONNECT = auto()
@@ -190,7 +197,15 @@ class ShortenCloseTimer:
     seconds: float
 
 
-Decision = Do | SendClose | StartCloseTimer | ShortenCloseTimer
+@dataclass(frozen=True, slots=True)
+class ReportRecovery:
+    """Report the end of an outage, a ``WS RECOVERY`` row: it has lasted since ``Do.NOTE_LOSS``."""
+
+    failure: str | None
+    """Why the connection was not made again; None if it was."""
+
+
+Decision = Do | SendClose | StartCloseTimer | ShortenCloseTimer | ReportRecovery
 Decisions = tuple[Decision, ...]
 
 
@@ -199,7 +214,8 @@ class ConnectionState:
     Takes what happens to one connection, and decides what to do. It neither waits nor calls anybody.
 
     A session is what lies between one handshake and the end of its TCP connection. A connection that reconnects has
-    several, one after the other.
+    several, one after the other. An outage begins with the loss of a connection that reconnects. It ends when the
+    connection can be used again, or is given up. Each is one ``WS RECOVERY`` row.
 
     Args:
         close_timeout: seconds that a server has to end a connection after a close frame.
@@ -214,6 +230,8 @@ class ConnectionState:
         "_connect_reported",
         "_has_on_connected",
         "_initialized",
+        "_known",
+        "_outage",
         "_retry",
         "_was_open",
         "close_info",
@@ -238,7 +256,9 @@ class ConnectionState:
         self._close_timeout = close_timeout
         self._has_on_connected = has_on_connected
         self._retry = retry
+        self._known = False  # whether a row has told of the first connect
         self._was_open = False  # in any session; before that there is nothing to make again
+        self._outage = False  # whether the connection is lost, and neither made again nor given up
         # Of the present session:
         self._initialized = False
         self._connect_reported = False
@@ -269,12 +289,12 @@ class ConnectionState:
         self._initialized = self._was_open = True
         if self._retry is not None:
             self._retry.succeeded()
-        decisions = Do.WAKE_STATE_WAITERS, Do.START_AUTO_REPLIES
-        return (*decisions, Do.COUNT_RECONNECT) if again else decisions  # rows about the outage would join here
+        decisions: Decisions = (Do.WAKE_STATE_WAITERS, Do.START_AUTO_REPLIES)
+        return (*decisions, Do.COUNT_RECONNECT, *self._end_outage(None)) if again else decisions
 
     def connect_reported(self) -> Decisions:
-        """The ``WS CONNECT`` row of this session is out, so its ``WS SESSION`` row may follow."""
-        self._connect_reported = True
+        """The ``WS CONNECT`` or ``WS RECONNECT`` row of this session is out, so its ``WS SESSION`` row may follow."""
+        self._connect_reported = self._known = True
         return () if self._in_session else (Do.REPORT_SESSION,)
 
     def attempt_failed(self) -> Decisions:
@@ -285,7 +305,7 @@ class ConnectionState:
             return ()  # it was lost, or closed; or it is open, and only the report of that failed
         if self._failed_for_the_last_time():
             self._move(Event.EXHAUSTED)
-            return Do.WAKE_STATE_WAITERS, Do.FINISH
+            return Do.WAKE_STATE_WAITERS, Do.FINISH, *self._end_outage(EXHAUSTED)
         self._move(Event.FAILED)
         return Do.WAKE_STATE_WAITERS, Do.RECONNECT
 
@@ -322,16 +342,19 @@ class ConnectionState:
                     Do.RESUME_READING,
                     SendClose(close),
                     StartCloseTimer(timeout),
+                    *self._end_outage(STILL_NOT_CONNECTED),
                 )
             case State.WAITING_FOR_EOF:
                 self._move(Event.CLOSE)
-                return *cancel, Do.WAKE_STATE_WAITERS, ShortenCloseTimer(timeout)
+                closes = (Do.WAKE_STATE_WAITERS, ShortenCloseTimer(timeout))
+                return *cancel, *closes, *self._end_outage(STILL_NOT_CONNECTED)
             case State.CLOSING:
                 return (ShortenCloseTimer(timeout),)
             case State.BACKING_OFF | State.RECONNECTING:
                 self.closed_by_us = True
                 self._move(Event.CLOSE)
-                return Do.WAKE_STATE_WAITERS, Do.CANCEL_RECONNECT, Do.FINISH
+                gives_up = (Do.WAKE_STATE_WAITERS, Do.CANCEL_RECONNECT, Do.FINISH)
+                return *gives_up, *self._end_outage(STILL_NOT_CONNECTED)
         return ()
 
     def abort(self, *, by_on_connected: bool) -> Decisions:
@@ -340,7 +363,8 @@ class ConnectionState:
             case State.OPEN | State.INITIALIZING | State.WAITING_FOR_EOF:
                 cancel: Decisions = () if by_on_connected else self._cancel_on_connected()
                 self._move(Event.CLOSE)
-                return *cancel, Do.WAKE_STATE_WAITERS, *self.close_timed_out()
+                cuts = (Do.WAKE_STATE_WAITERS, *self.close_timed_out())
+                return *cancel, *cuts, *self._end_outage(STILL_NOT_CONNECTED)
             case State.CLOSING:
                 return self.close_timed_out()
             case State.BACKING_OFF | State.RECONNECTING:
@@ -354,23 +378,29 @@ class ConnectionState:
 
     def closing(self) -> Decisions:
         """The engine sent a close frame that nobody here ordered: an answer to the server's, or for an error."""
-        return self._disconnecting() if self.connected else ()
+        return self._disconnecting(*self._note_loss()) if self.connected else ()
 
     def closed(self, info: CloseInfo) -> Decisions:
         """The engine says that the TCP connection is over."""
         if self.state is State.CLOSED:
             return ()  # see handshake_done()
+        noted = self._note_loss()
         reconnects = self._is_to_reconnect(info)
         self._move(Event.LOST if reconnects else Event.ENDED)
         self.close_info = info
         self.sessions_ended += 1
-        decisions = (
+        decisions: Decisions = (
+            *noted,
             Do.WAKE_STATE_WAITERS,
             Do.STOP_SENDING,
             Do.CANCEL_CLOSE_TIMER,
             Do.FAIL_WAITS,
             Do.RECONNECT if reconnects else Do.FINISH,
         )
+        if reconnects:
+            self._outage = True
+        else:
+            decisions = *decisions, *self._end_outage(EXHAUSTED)
         # The report comes last: whatever becomes of it, the connection is over.
         return (*decisions, Do.REPORT_SESSION) if self._connect_reported else decisions
 
@@ -389,15 +419,23 @@ class ConnectionState:
         """Whether a task may use the connection; ``in_on_connected``: whether it is part of ``on_connected``."""
         return self.state is State.OPEN or (in_on_connected and self.state is State.INITIALIZING)
 
-    def ended_by_us(self, *, was_possible: bool) -> bool:
+    def ended_by_us(self, *, began: State) -> bool:
         """
         Whether an operation that failed with ``ConnectionClosed`` failed because this side closed the connection while
         it waited. It is then as if it had been cancelled: it is not reported.
 
-        ``was_possible``: whether it could have succeeded when it began. To use a connection that this side has closed
-        already is a mistake, and that is reported.
+        ``began``: the state in which it began. To use a connection that this side has closed already is a mistake, and
+        that is reported.
         """
-        return was_possible and self.closed_by_us
+        return self.closed_by_us and began not in (State.CLOSING, State.CLOSED)
+
+    @property
+    def not_connected(self) -> str:
+        """What the error of an operation says whose timeout came while no task could use the connection."""
+        if self.state is State.INITIALIZING and not self._outage:
+            return "not connected within the timeout (on_connected is not done)"
+        closes = self.state is State.CLOSING or self._retry is None
+        return f"not connected within the timeout ({'closing' if closes else 'reconnecting'})"
 
     @property
     def last_close_info(self) -> CloseInfo | None:
@@ -432,6 +470,15 @@ class ConnectionState:
             Do.RESUME_READING,
             StartCloseTimer(self._close_timeout),
         )
+
+    def _note_loss(self) -> Decisions:
+        # Without reconnect there is no outage: the connection is over.
+        return (Do.NOTE_LOSS,) if self.state is State.OPEN and self._retry is not None else ()
+
+    def _end_outage(self, failure: str | None) -> Decisions:
+        # The report comes last, as that of a session.
+        was_out, self._outage = self._outage, False
+        return (ReportRecovery(failure),) if was_out and self._known else ()
 
     def _cancel_on_connected(self) -> Decisions:
         # close() waits for an on_connected that a reconnect has called, and must not wait for long. The first one is

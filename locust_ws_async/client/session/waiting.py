@@ -9,8 +9,9 @@ from time import perf_counter
 from typing import Any
 
 from ... import fast_paths
-from ...exceptions import ConnectionClosed
+from ...exceptions import ConnectionClosed, WebSocketError
 from ...hosting import inline_wait_of, no_inline_wait
+from .overuse import Overuse
 from .reports import ConnectionOwner, ConnectionReports
 from .state import ConnectionState, State
 
@@ -30,12 +31,21 @@ class ConnectionWaits(ConnectionReports):
     ``ConnectionReports`` says why the parts are base classes.
     """
 
-    __slots__ = ("_create_future", "_drain_waiters", "_loop", "_recv_waiter", "_state_waiters", "wait_for_io_inline")
+    __slots__ = (
+        "_create_future",
+        "_drain_waiters",
+        "_loop",
+        "_overuse",
+        "_recv_waiter",
+        "_state_waiters",
+        "wait_for_io_inline",
+    )
 
     def __init__(self, client: ConnectionOwner, url: str, name: str, life: ConnectionState) -> None:
         super().__init__(client, url, name, life)
         self._loop = asyncio.get_running_loop()
         self._create_future = self._loop.create_future
+        self._overuse: Overuse | None = None  # made when it is needed
         self._recv_waiter: asyncio.Future[None] | None = None  # at most one task waits in recv
         self._state_waiters: list[asyncio.Future[None]] = []
         self._drain_waiters: list[asyncio.Future[None]] | None = None  # None unless writing is paused
@@ -60,28 +70,67 @@ class ConnectionWaits(ConnectionReports):
 
     async def until_ready(self) -> None:
         """
-        Wait while the connection is being made again.
+        Wait while the connection is being made again. What sends or receives does so by itself.
 
         Raises:
             ConnectionClosed: it is over.
         """
         while not self.ready:
             if self._life.state is State.CLOSED:
+                await asyncio.sleep(0)  # see Overuse
                 raise self.closed_error()
             await self._state_change()
 
-    async def _ready_for(self, request_type: str, started: float) -> float:
-        # Gives the time from which the operation counts: that of a reconnect is not part of it.
-        if self.ready:
-            return started
-        was_possible = not self.closed_by_user
+    def usable(self, *, writes: bool) -> bool:
+        """Whether the current task may use the connection and, if it ``writes``, the server reads fast enough."""
+        return self.ready and not (writes and self.writing_paused)
+
+    async def until_usable(
+        self, seconds: float | None, timed_out: Callable[[str], WebSocketError], *, writes: bool
+    ) -> None:
+        """
+        Wait while the connection is being made again or, if the task ``writes``, while the server reads so slowly that
+        another message would pile up in memory.
+
+        Args:
+            seconds: for at most so long; None for no limit.
+            timed_out: the type of the error to raise then.
+            writes: whether the task is about to write.
+
+        Raises:
+            ConnectionClosed: it is over.
+        """
         try:
-            await self.until_ready()
-        except ConnectionClosed as exc:
-            if not self.ended_by_us(was_possible=was_possible):
-                self._report_failure(request_type, started, exc)
-            raise
-        return perf_counter()
+            async with asyncio.timeout(seconds):
+                while not self.usable(writes=writes):
+                    if self.ready:
+                        await self.drained()
+                    else:
+                        await self.until_ready()
+        except TimeoutError:
+            if self.ready:
+                raise timed_out("not sent within the timeout: the server reads too slowly") from None
+            raise timed_out(self._life.not_connected) from None
+
+    async def fail_as_closed(
+        self, began: State, request_type: str | None, name: str, started: float, error: ConnectionClosed
+    ) -> None:
+        """
+        Report an operation that this error is about to end, unless this side has closed the connection meanwhile, or
+        the end of the connection is no error: ``request_type`` is None then.
+
+        One that was ``began`` when the connection was over already takes a turn of the loop, or more: see
+        :class:`Overuse`. Otherwise a task that ignores such errors would keep the loop from everything else.
+        """
+        if request_type is not None and not self._life.ended_by_us(began=began):
+            self.report(request_type, name, (perf_counter() - started) * 1000.0, 0, error, started, None)
+        if began is State.CLOSED:
+            if self.client.stopping():
+                await asyncio.sleep(0)
+                return
+            if self._overuse is None:
+                self._overuse = Overuse(self.name, self.client.connect_backoff)
+            await self._overuse.slow_down(error)
 
     async def _wait_while(self, *states: State) -> None:
         while self._life.state in states:
