@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection, Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
+from math import isfinite
+from operator import attrgetter
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Never, TypeVar
 
 from gevent import GreenletExit
 from gevent.monkey import get_original
-from locust import User
+from locust import User, events
 from locust.env import Environment
-from locust.exception import (
-    CatchResponseError,
-    InterruptTaskSet,
-    RescheduleTask,
-    RescheduleTaskImmediately,
-    StopTest,
-    StopUser,
-)
+from locust.exception import CatchResponseError
 
 from .bridge import LoopHost
+from .class_checks import check_classes, tell_of_unknown_settings, values_on
 from .client import (
     ALL_ROWS,
     Backoff,
@@ -37,21 +35,33 @@ from .exceptions import ConnectError
 from .http_session import http_session
 from .internals.locust import adopt_root_task_set, is_stopping, is_waiting, set_running, set_waiting
 from .request_events import reporter
-from .tasksets import adopt, call, contains_only, refuse_generators, refuse_unawaited
+from .tasksets import adopt, call, call_on_stop, refuse_generators, refuse_unawaited
+from .user_errors import (
+    CONTROL_FLOW,
+    contains_only,
+    is_row,
+    list_exception,
+    list_forgotten_awaits,
+    log_exception,
+    without_our_frames,
+)
 
 if TYPE_CHECKING:
     from ssl import SSLContext  # at run time it has to come after Locust, which patches it
 
-    from .client.options import FilePath
+    from .client.options import FilePath, Headers, OrFunction
 
 __all__ = ["AsyncUser", "AsyncWebSocketUser"]
 
 T = TypeVar("T")
 
+_logger = logging.getLogger(__name__)
+
 _DEFAULTS = ConnectOptions()
 
-# What Locust's task sets understand, wherever in the user's loop it is raised (TaskSet.run() and EventHook.fire()).
-_CONTROL_FLOW = (StopUser, StopTest, RescheduleTask, RescheduleTaskImmediately, InterruptTaskSet)
+
+class _StartFailed(BaseException):
+    """Ends ``User.run()`` after an ``on_start`` that has failed, which is told already."""
 
 
 class AsyncUser(User):
@@ -81,7 +91,9 @@ class AsyncUser(User):
         refuse_generators(cls)
 
     def __init__(self, environment: Environment) -> None:
-        self._loop_host = LoopHost(cancel_timeout=self.cancel_timeout, propagated=_CONTROL_FLOW)
+        self._loop_host = LoopHost(
+            cancel_timeout=self.cancel_timeout, propagated=CONTROL_FLOW, exception_handler=self._background_error
+        )
         super().__init__(environment)
         self._report = reporter(self)
 
@@ -104,13 +116,53 @@ class AsyncUser(User):
         started = perf_counter()
         try:
             result = await awaitable
-        except _CONTROL_FLOW:
+        except CONTROL_FLOW:
             raise
         except Exception as exc:
             self._report(request_type, name, (perf_counter() - started) * 1000, 0, exc, started, "", None)
             raise
         self._report(request_type, name, (perf_counter() - started) * 1000, 0, None, started, "", result)
         return result
+
+    def report(
+        self,
+        name: str,
+        milliseconds: float | None,
+        *,
+        request_type: str = "ASYNC",
+        length: int = 0,
+        exception: BaseException | None = None,
+    ) -> None:
+        """Report one operation of the author's own: it adds one to the row of this type and name.
+
+        Args:
+            name: the name of the row. Keep it the same: each name is a row.
+            milliseconds: the time; None counts without one.
+            request_type: the type of the row.
+            length: bytes.
+            exception: why it failed; None for a success. Locust groups failures by their text.
+
+        Raises:
+            TypeError, ValueError: an argument that Locust could not count.
+        """
+        for argument, value in (("name", name), ("request_type", request_type)):
+            if not isinstance(value, str) or not value:
+                raise TypeError(f"report: {argument} must be a text, not {value!r}")
+        if milliseconds is not None and not (isinstance(milliseconds, (int, float)) and isfinite(milliseconds)):
+            raise ValueError(f"report: milliseconds must be a finite number or None, not {milliseconds!r}")
+        if exception is not None and not isinstance(exception, BaseException):
+            raise TypeError(f"report: exception must be an exception or None, not {exception!r}")
+        started = perf_counter() - (milliseconds or 0.0) / 1000.0
+        self._report(request_type, name, milliseconds, length, exception, started, "", None)
+
+    if not TYPE_CHECKING:  # for which every attribute would be there
+
+        def __getattr__(self, name: str) -> Never:
+            missing = _MISSING.get(name)
+            advice = "" if missing is None else f": {missing}"
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}{advice}", name=name, obj=self
+            )
 
     def run(self) -> None:  # type: ignore[misc] # @final for type checkers only: Locust's PytestUser overrides it too
         """Run the user to its end, then close its loop."""
@@ -119,19 +171,52 @@ class AsyncUser(User):
         hooked.on_start, hooked.on_stop = self._start, self._stop
         try:
             super().run()  # type: ignore[no-untyped-call] # Locust's has no types
+        except _StartFailed:
+            pass
         finally:
             self._close()
 
     def _start(self) -> Any:
+        try:
+            return self._run_on_start()
+        except CONTROL_FLOW:
+            raise
+        except Exception as exc:
+            without_our_frames(exc)
+            if not self.environment.catch_exceptions:
+                raise
+            # As User.run() does it, where the traceback would begin with frames of ours.
+            log_exception("locust.user.users", exc)
+            if not is_row(exc):
+                list_exception(self, exc)
+        raise _StartFailed
+
+    def _run_on_start(self) -> Any:
         return call(self._loop_host, self._on_start)
 
     def _stop(self) -> Any:
         self._loop_host.stop_propagating()  # a StopUser of a background task, say, would cut on_stop short
-        return call(self._loop_host, self._on_stop)
+        return call_on_stop(self._loop_host, self, self._on_stop)
+
+    def _background_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Take what a background task or a callback of the loop has raised, as asyncio's exception handler."""
+        exc = context.get("exception")
+        if isinstance(exc, BaseException):
+            if is_row(exc):
+                _logger.debug("in the background, and told by a row: %r", exc)
+                return
+            without_our_frames(exc)
+            list_exception(self, exc)
+        loop.default_exception_handler(context)
 
     def _close(self) -> None:
         self._loop_host.close()
 
+
+_MISSING = {
+    "client": "to call HTTP, inherit from HttpUser or FastHttpUser too",
+    "ws": "to connect by WebSocket, inherit from AsyncWebSocketUser",
+}
 
 adopt_root_task_set(AsyncUser, adopt)
 
@@ -173,10 +258,10 @@ class AsyncWebSocketUser(AsyncUser):
     (``User.run``). None does neither."""
 
     # The defaults of ConnectOptions, which documents each of them.
-    headers: Mapping[str, str] | Iterable[tuple[str, str]] = _DEFAULTS.headers
-    cookies: Mapping[str, str] = _DEFAULTS.cookies
+    headers: OrFunction[Headers] = _DEFAULTS.headers
+    cookies: OrFunction[Mapping[str, str]] = _DEFAULTS.cookies
     auth: tuple[str, str] | None = _DEFAULTS.auth
-    bearer: str | None = _DEFAULTS.bearer
+    bearer: OrFunction[str | None] = _DEFAULTS.bearer
     origin: str | None = _DEFAULTS.origin
     user_agent: str | None = _DEFAULTS.user_agent
     share_cookies: bool = _DEFAULTS.share_cookies
@@ -206,48 +291,74 @@ class AsyncWebSocketUser(AsyncUser):
     reconnect: Backoff | None = _DEFAULTS.reconnect
     on_connected: Callable[[WebSocketConnection], Awaitable[object]] | None = _DEFAULTS.on_connected
 
-    _options: ClassVar[ConnectOptions] = _DEFAULTS
+    _settings: ClassVar[_Settings]
+    """Those of the class; users share them as long as their own do not differ."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "ws" in vars(cls):
+            raise TypeError(f"{cls.__name__}.ws: {_RESERVED}")
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
-        self.ws = WebSocketClient(
+        type(self)._settings = _refreshed(self, self._settings)
+        self._fixed = _fixed_settings(self)
+        self._ws = WebSocketClient(
             base_url=self.host,
             report=self._report,
-            options=self._shared_options(),
+            options=self._settings[1],
+            refresh=self._refresh_settings,
             engine=self.engine,
-            reported=frozenset(self.reported),
+            reported=self.reported,
             connect_backoff=self.connect_backoff,
             escalate=self._loop_host.propagate,
             check_errors=(CatchResponseError,),
-            control_flow=_CONTROL_FLOW,
+            control_flow=CONTROL_FLOW,
             # gevent's sockets are made for blocking calls; under an event loop they only cost memory and time.
             new_socket=get_original("socket", "socket"),
         )
         if not hasattr(self, "client"):
-            self.client: Any = self.ws
+            self.client: Any = self._ws
 
-    def _shared_options(self) -> ConnectOptions:
-        """The settings above; users of a class share one object as long as they do not differ."""
-        cls = type(self)
-        options = ConnectOptions(**{field.name: getattr(self, field.name) for field in fields(ConnectOptions)})
-        if options != cls._options:
-            cls._options = options
-        return cls._options
+    @property
+    def ws(self) -> WebSocketClient:
+        """The user's WebSocket client."""
+        return self._ws
 
-    def _start(self) -> Any:
+    @ws.setter
+    def ws(self, value: Never) -> None:
+        raise AttributeError(f"self.ws: {_RESERVED}", name="ws", obj=self)
+
+    def _refresh_settings(self) -> None:
+        """Give the client the settings as they are now. Called before each connect."""
+        for name, now, before in zip(_FIXED, _fixed_settings(self), self._fixed, strict=True):
+            if now is not before and now != before:
+                raise ValueError(
+                    f"{name} is read when the user is created, and cannot be changed later: set it on the class, or in "
+                    "__init__ before super().__init__(environment)"
+                )
+        settings = self._settings
+        refreshed = _refreshed(self, settings)
+        if refreshed is not settings:
+            vars(self)["_settings"] = refreshed
+        self._ws.options = refreshed[1]
+        self._ws.base_url = self.host
+
+    def _run_on_start(self) -> Any:
         self.ws.http_session = http_session(self.client)  # not before: the bases may stand in either order
         retry = None if self.connect_backoff is None else Retry(self.connect_backoff)
         while True:
             try:
-                result = super()._start()
+                result = super()._run_on_start()
             except (ConnectError, ExceptionGroup) as exc:
                 if retry is None or not contains_only(exc, ConnectError):
                     raise
                 retry.failed()
                 if retry.exhausted:
                     raise
-                # As Locust's TaskSet.run() reports an exception in a task.
-                self.environment.events.user_error.fire(user_instance=self, exception=exc, tb=exc.__traceback__)
+                if not is_row(exc):
+                    without_our_frames(exc)
+                    list_exception(self, exc)
                 if is_stopping(self):
                     raise GreenletExit() from exc  # as if killed now; Locust would log StopUser as an error here
                 set_waiting(self)  # a stop waits for no attempt (User.stop())
@@ -266,7 +377,7 @@ class AsyncWebSocketUser(AsyncUser):
             try:
                 while self.ws.connections:
                     # Each end is a row, of which a request listener may make a StopUser: the user is stopping.
-                    with suppress(*_CONTROL_FLOW):
+                    with suppress(*CONTROL_FLOW):
                         self._close_connections()
             finally:
                 self.ws.abort()
@@ -274,6 +385,41 @@ class AsyncWebSocketUser(AsyncUser):
 
     def _close_connections(self) -> None:
         self._loop_host.run(self.ws.aclose())
+
+
+_RESERVED = (
+    "this is the user's WebSocket client. Keep a connection under another name: "
+    "`self.connection = await self.ws.connect(...)`"
+)
+
+_NAMES = tuple(field.name for field in fields(ConnectOptions))
+_FIXED = ("engine", "reported", "connect_backoff", "cancel_timeout")
+_fixed_settings = attrgetter(*_FIXED)
+_values_of = attrgetter(*_NAMES)
+
+_Settings = tuple[tuple[Any, ...], ConnectOptions]
+"""The values of a user's settings, and the options that were made of them."""
+
+AsyncWebSocketUser._settings = (_values_of(_DEFAULTS), _DEFAULTS)
+
+
+def _refreshed(user: AsyncWebSocketUser, settings: _Settings) -> _Settings:
+    """The settings of *user* as they are now; the same object if nothing has changed."""
+    before, options = settings
+    values = _values_of(user)
+    now = tuple([_snapshot(value) for value in values])
+    if now == before:
+        return settings
+    each = zip(_NAMES, values, now, before, strict=True)
+    changed = {name: value for name, value, new, old in each if new is not old and new != old}
+    return now, options.replace(changed)
+
+
+def _snapshot(value: Any) -> Any:
+    """What tells later whether *value* was changed in place: ``self.headers["X-Id"] = ...``."""
+    if type(value) is dict:
+        return tuple(value.items())
+    return tuple(value) if type(value) is list else value
 
 
 class _Nothing:
@@ -286,11 +432,43 @@ class _Nothing:
 _NOTHING = _Nothing()
 
 
+_KNOWN = frozenset({*_NAMES, *_FIXED, "host", "wait_time", "weight", "fixed_count", "on_start", "on_stop"})
+
+
+def _check_settings(user_class: type[User], host: str | None) -> None:
+    """Raise what is wrong with the settings of a class; warn of attributes that look like settings."""
+    if not issubclass(user_class, AsyncUser):
+        return
+    tell_of_unknown_settings(user_class, AsyncWebSocketUser, _KNOWN)
+    values = values_on(user_class, (name for name in (*_NAMES, *_FIXED) if hasattr(user_class, name)))
+    seconds = values.pop("cancel_timeout", 1.0)
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or seconds <= 0:
+        raise ValueError(f"cancel_timeout must be a number of seconds greater than 0, not {seconds!r}")
+    if issubclass(user_class, AsyncWebSocketUser):
+        of_client = {name: values.pop(name) for name in _FIXED if name in values}
+        client = WebSocketClient(base_url=host, report=_no_report, options=ConnectOptions(**values), **of_client)
+        if host is not None:
+            client.connect("/").close()
+
+
+def _no_report(*operation: object) -> None:
+    """Take the operations of a client that does nothing."""
+
+
+def _before_the_run(environment: Environment, **_: Any) -> None:
+    list_forgotten_awaits(environment)
+    check_classes(environment, _check_settings)
+
+
+events.init.add_listener(_before_the_run)  # type: ignore[no-untyped-call] # Locust's has no types
+
+
 def _refuse_unawaited_tasks(cls: type[User], /, **kwargs: Any) -> None:
     super(User, cls).__init_subclass__(**kwargs)
     if not cls.abstract and cls.run is User.run:
         refuse_unawaited(cls)
 
 
-# Locust's own user classes never await a task. This is the only thing that importing the package changes in Locust.
+# Locust's own user classes never await a task. Importing the package changes this in Locust, and adds listeners of its
+# documented events.
 User.__init_subclass__ = classmethod(_refuse_unawaited_tasks)  # type: ignore[assignment] # set from outside

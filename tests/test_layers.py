@@ -21,8 +21,10 @@ CONTACTS = {"internals.checks", "internals.cpython"}
 GLUE = {"locust", "gevent", "client", "bridge", "exceptions", "fast_paths", *CONTACTS, "internals.locust"}
 LAYERS = {
     "__init__": {"users"},
-    "users": GLUE | {"tasksets", "request_events", "http_session"},
-    "tasksets": GLUE,
+    "users": GLUE | {"tasksets", "request_events", "http_session", "user_errors", "class_checks"},
+    "class_checks": GLUE,
+    "tasksets": GLUE | {"user_errors"},
+    "user_errors": GLUE,
     "request_events": GLUE,
     "http_session": GLUE | {"requests"},  # a dependency of Locust's
     "client": {
@@ -69,7 +71,9 @@ ORDER = """
 
     http_session                Locust's side
     request_events
+    user_errors                 what of the errors of a user Locust is told
     tasksets
+    class_checks
     users
     __init__
 """

@@ -47,6 +47,7 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
         "_report_send",
         "_router",
         "_wire_send",
+        "next_url",
         "pings",
         "queue",
         "wire",
@@ -66,6 +67,8 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
         self._report_recv = client.report if RECV in client.reported else None
         self._close_timer: asyncio.TimerHandle | None = None
         self._reconnecting: asyncio.Task[None] | None = None
+        self.next_url: Callable[[], Awaitable[str]] | None = None
+        """Gives the URL of each reconnect, where a function was given for it."""
         self.queue = ReceiveQueue(self, options.max_queue, options.overflow)
         self.pings = Pings(self, self._loop)
         self._router: MessageRouter | None = None
@@ -136,10 +139,13 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
             raise
 
     async def _attempt(self) -> None:
+        options = self._options
+        if options.computed:
+            options = await options.resolved()
         phases = self.stats.connect = ConnectPhases()
         started = perf_counter()
         try:
-            await self.client.connect_to_url(self.url, self._options, self._sink(), phases)
+            await self.client.connect_to_url(self.url, options, self._sink(), phases)
         except ConnectError as exc:
             self._report_failure(CONNECT, started, exc)
             raise
@@ -173,6 +179,8 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
                 await asyncio.sleep(life.delay)
                 self._do(life.delay_over())
                 try:
+                    if self.next_url is not None:
+                        self.url = await self.next_url()
                     await self._attempt()
                     await self._initialize()
                 except (Exception, asyncio.CancelledError) as exc:
