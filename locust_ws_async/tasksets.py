@@ -78,7 +78,7 @@ def call_on_stop(host: LoopHost, owner: User | TaskSet, on_stop: Callable[[], An
         if not is_row(exc):
             list_exception(owner, exc)
             if not contains_only(exc, WebSocketError):
-                log_exception("locust.user.users", exc)
+                log_exception("root", exc, "Uncaught exception in on_stop: ")  # as TaskSet.run() does it
         return None
 
 

@@ -45,9 +45,9 @@ def list_exception(owner: User | TaskSet, exc: BaseException) -> None:
     user.environment.events.user_error.fire(user_instance=owner, exception=exc, tb=exc.__traceback__)
 
 
-def log_exception(logger: str, exc: BaseException) -> None:
-    """Log *exc* with its traceback, as Locust does it in its logger of this name."""
-    logging.getLogger(logger).error("%s\n%s", exc, "".join(traceback.format_exception(exc)))
+def log_exception(logger: str, exc: BaseException, text: object = None) -> None:
+    """Log *exc* with its traceback, below *text* or its own, as Locust does it in its logger of this name."""
+    logging.getLogger(logger).error("%s\n%s", text or exc, "".join(traceback.format_exception(exc)))
 
 
 def without_our_frames(exc: BaseException) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet, ref
 
 from gevent import GreenletExit
 
@@ -41,7 +42,7 @@ class PropagatingLoop(SelectorEventLoop):
     killed_task: asyncio.Task[Any] | None = None
     """The task in which the last kill arrived, as its cancellation; None if it did not arrive in a task."""
 
-    failed_tasks: set[asyncio.Task[Any]] | None = None
+    failed_tasks: WeakSet[asyncio.Task[Any]] | None = None
     """The tasks that have failed a moment ago, and of which nobody has taken the exception yet."""
 
     _selector: HubSelector
@@ -121,18 +122,19 @@ class PropagatingLoop(SelectorEventLoop):
             self.propagate(exc)
         elif isinstance(exception_of(task), Exception) and never_retrieved(task):
             if self.failed_tasks is None:
-                self.failed_tasks = set()
+                self.failed_tasks = WeakSet()
             self.failed_tasks.add(task)
-            self.call_later(_PATIENCE, self._tell_of_failed, task)
+            self.call_later(_PATIENCE, self._tell_of_failed, ref(task))
 
     def tell_of_failed(self) -> None:
         """Tell of all tasks that have failed and that nobody has awaited: the loop is about to end."""
         for task in list(self.failed_tasks or ()):
-            self._tell_of_failed(task)
+            self._tell_of_failed(ref(task))
 
-    def _tell_of_failed(self, task: asyncio.Task[Any]) -> None:
+    def _tell_of_failed(self, failed: ref[asyncio.Task[Any]]) -> None:
         # asyncio tells when a task is freed. One that is kept, ``self.reader`` say, would fail in silence.
-        if self.failed_tasks is None or task not in self.failed_tasks:
+        task = failed()
+        if task is None or self.failed_tasks is None or task not in self.failed_tasks:
             return
         self.failed_tasks.discard(task)
         if never_retrieved(task):

@@ -267,7 +267,7 @@ def _checked_rows(reported: Collection[str]) -> frozenset[str]:
         raise TypeError(f'reported must be a set of row types, {{"WS CONNECT"}} for instance, not {reported!r}')
     if unknown := frozenset(reported) - ALL_ROWS:
         raise ValueError(
-            f"unknown row type {sorted(map(str, unknown))[0]!r} in reported; there are: {', '.join(sorted(ALL_ROWS))}"
+            f"reported: unknown row type {sorted(map(str, unknown))[0]!r}; there are: {', '.join(sorted(ALL_ROWS))}"
         )
     return frozenset(reported)
 

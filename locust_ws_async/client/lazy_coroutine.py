@@ -5,9 +5,10 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Coroutine, Generator
-from sys import _getframe
 from types import CodeType
 from typing import TYPE_CHECKING, Any, ClassVar, Never, TypeVar
+
+from ..internals.cpython import get_frame
 
 __all__ = ["LazyCoroutine", "refuse_plain_with"]
 
@@ -37,7 +38,7 @@ class LazyCoroutine(Coroutine[Any, Any, T]):
     def __init__(self, depth: int) -> None:
         self._begun: Coroutine[Any, Any, T] | None = None  # what a task steps, closes or cancels
         self._used = False
-        frame = _getframe(depth)
+        frame = get_frame(depth)
         # The frame itself would keep the author's variables alive. Its line takes longer to find than these two.
         self._caller: tuple[CodeType, int] | None = frame.f_code, frame.f_lasti
 

@@ -40,6 +40,7 @@ __all__ = [
     "current_task",
     "enter_task",
     "exception_of",
+    "get_frame",
     "get_running_loop",
     "leave_task",
     "must_cancel",
@@ -143,6 +144,9 @@ else:
     must_cancel = attrgetter("_must_cancel")
     exception_of = attrgetter("_exception")
     never_retrieved = attrgetter("_log_traceback")
+
+
+get_frame = sys._getframe
 
 
 def _check() -> None:

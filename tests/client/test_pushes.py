@@ -330,7 +330,7 @@ def test_wrong_rules() -> None:
         echo("keepalive")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="json_field pairs a reply with its request"):
         echo(json_field("id"))  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="the match must be a predicate"):
+    with pytest.raises(TypeError, match="the match must be a function of the message"):
         ignore("keepalive")  # type: ignore[arg-type]
 
 
