@@ -6,10 +6,10 @@
 The demo server cuts each connection after three echoes.
 """
 
-from locust import between, task
+from locust import between
 
-from locust_ws_async import AsyncWebSocketUser
-from locust_ws_async.client import Backoff
+from locust_ws_async import AsyncWebSocketUser, task
+from locust_ws_async.client import Backoff, WebSocketConnection
 
 
 class Survivor(AsyncWebSocketUser):
@@ -18,13 +18,13 @@ class Survivor(AsyncWebSocketUser):
     reported = {"WS CONNECT", "WS REQUEST"}  # Here every session fails, as intended.
     reconnect = Backoff(initial=0.1, maximum=5, attempts=10)
 
-    async def on_start(self):
+    async def on_start(self) -> None:
         self.line = await self.ws.connect("/drop?after=3", on_connected=self.log_in)
 
-    async def log_in(self, connection):
+    async def log_in(self, connection: WebSocketConnection) -> None:
         await connection.request("log in", name="log in")
 
     @task
-    async def talk(self):
+    async def talk(self) -> None:
         # This fails if the connection is lost before the reply. Nothing is sent twice.
         await self.line.request("hello", timeout=2)

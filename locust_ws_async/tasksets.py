@@ -14,7 +14,7 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from locust import TaskSet, User
 from locust.exception import RescheduleTask, RescheduleTaskImmediately
@@ -25,7 +25,25 @@ from .internals.cpython import get_running_loop
 from .internals.locust import replace_sleep
 from .user_errors import CONTROL_FLOW, contains_only, is_row, list_exception, log_exception, without_our_frames
 
-__all__: list[str] = []
+__all__ = ["tag", "task"]
+
+if TYPE_CHECKING:
+    TaskT = TypeVar("TaskT", bound=Callable[..., Any])  # a function, async def or def, or a task set
+
+    @overload
+    def task(weight: TaskT, /) -> TaskT: ...
+
+    @overload
+    def task(weight: int = 1, /) -> Callable[[TaskT], TaskT]: ...
+
+    def task(weight: Any = 1, /) -> Any:
+        """Locust's own ``task``: Locust's annotations allow no ``async def``."""
+
+    def tag(*tags: str) -> Callable[[TaskT], TaskT]:
+        """Locust's own ``tag``: Locust's annotations allow no ``async def``."""
+
+else:
+    from locust import tag, task
 
 _HOOKS = ("on_start", "on_stop", "wait_time")
 

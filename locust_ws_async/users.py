@@ -10,7 +10,7 @@ from dataclasses import fields
 from math import isfinite
 from operator import attrgetter
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Never, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Never, TypeAlias, TypeVar, cast
 
 from gevent import GreenletExit
 from gevent.monkey import get_original
@@ -28,14 +28,13 @@ from .client import (
     KeepaliveRule,
     SourceAddresses,
     WebSocketClient,
-    WebSocketConnection,
 )
 from .client.session.backoff import Retry
 from .exceptions import ConnectError
 from .http_session import http_session
 from .internals.locust import adopt_root_task_set, is_stopping, is_waiting, set_running, set_waiting
 from .request_events import reporter
-from .tasksets import adopt, call, call_on_stop, refuse_generators, refuse_unawaited
+from .tasksets import adopt, call, call_on_stop, refuse_generators, refuse_unawaited, tag, task
 from .user_errors import (
     CONTROL_FLOW,
     contains_only,
@@ -46,14 +45,20 @@ from .user_errors import (
     without_our_frames,
 )
 
+T = TypeVar("T")
+
 if TYPE_CHECKING:
     from ssl import SSLContext  # at run time it has to come after Locust, which patches it
 
-    from .client.options import FilePath, Headers, OrFunction
+    from gevent import Greenlet
+    from gevent.pool import Group
 
-__all__ = ["AsyncUser", "AsyncWebSocketUser"]
+    from .client.options import FilePath, Headers
 
-T = TypeVar("T")
+    # The method of a user class has a parameter more than the function that becomes the setting.
+    OrMethod: TypeAlias = T | Callable[..., T | Awaitable[T]]
+
+__all__ = ["AsyncUser", "AsyncWebSocketUser", "tag", "task"]
 
 _logger = logging.getLogger(__name__)
 
@@ -64,7 +69,40 @@ class _StartFailed(BaseException):
     """Ends ``User.run()`` after an ``on_start`` that has failed, which is told already."""
 
 
-class AsyncUser(User):
+if TYPE_CHECKING:
+
+    class _User:
+        """What type checkers see of Locust's ``User``: with it in sight, mypy would allow no ``async def`` hook."""
+
+        host: Any
+        wait_time: Any
+        tasks: Any
+        weight: float
+        fixed_count: int
+        abstract: bool
+        environment: Environment
+
+        def __init__(self, environment: Environment) -> None: ...
+        def on_start(self) -> Any: ...
+        def on_stop(self) -> Any: ...
+        def wait(self) -> None: ...
+        def start(self, group: Group) -> Greenlet[..., Any]: ...
+        def stop(self, force: bool = False) -> bool: ...
+        def context(self) -> dict[str, Any]: ...
+        @property
+        def group(self) -> Group: ...
+        @property
+        def greenlet(self) -> Greenlet[..., Any]: ...
+        @classmethod
+        def json(cls) -> dict[str, Any]: ...
+        @classmethod
+        def fullname(cls) -> str: ...
+
+else:
+    _User = User
+
+
+class AsyncUser(_User):
     """A Locust user whose tasks, ``on_start``, ``on_stop``, ``wait_time`` may each be ``async def`` or plain ``def``.
 
     Every user has an asyncio event loop of its own, hosted by the user's greenlet, and any asyncio code works in it.
@@ -88,14 +126,14 @@ class AsyncUser(User):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        refuse_generators(cls)
+        refuse_generators(cast("type[User]", cls))
 
     def __init__(self, environment: Environment) -> None:
         self._loop_host = LoopHost(
             cancel_timeout=self.cancel_timeout, propagated=CONTROL_FLOW, exception_handler=self._background_error
         )
         super().__init__(environment)
-        self._report = reporter(self)
+        self._report = reporter(cast("User", self))
 
     def on_start(self) -> Any:
         """Called when the user starts running; ``async def`` or plain. An override may await ``super().on_start()``."""
@@ -104,7 +142,7 @@ class AsyncUser(User):
 
     def on_stop(self) -> Any:
         """Called when the user stops running; ``async def`` or plain. An override may await ``super().on_stop()``."""
-        super().on_stop()  # type: ignore[no-untyped-call] # Locust's has no types
+        super().on_stop()
         return _NOTHING
 
     async def timed(self, name: str, awaitable: Awaitable[T], *, request_type: str = "ASYNC") -> T:
@@ -164,17 +202,19 @@ class AsyncUser(User):
                 f"{type(self).__name__!r} object has no attribute {name!r}{advice}", name=name, obj=self
             )
 
-    def run(self) -> None:  # type: ignore[misc] # @final for type checkers only: Locust's PytestUser overrides it too
-        """Run the user to its end, then close its loop."""
-        self._on_start, self._on_stop = self.on_start, self.on_stop
-        hooked: Any = self  # what Locust calls is synchronous
-        hooked.on_start, hooked.on_stop = self._start, self._stop
-        try:
-            super().run()  # type: ignore[no-untyped-call] # Locust's has no types
-        except _StartFailed:
-            pass
-        finally:
-            self._close()
+    if not TYPE_CHECKING:  # for which it is @final in Locust, whose own PytestUser overrides it too
+
+        def run(self) -> None:
+            """Run the user to its end, then close its loop."""
+            self._on_start, self._on_stop = self.on_start, self.on_stop
+            hooked: Any = self  # what Locust calls is synchronous
+            hooked.on_start, hooked.on_stop = self._start, self._stop
+            try:
+                super().run()
+            except _StartFailed:
+                pass
+            finally:
+                self._close()
 
     def _start(self) -> Any:
         try:
@@ -188,7 +228,7 @@ class AsyncUser(User):
             # As User.run() does it, where the traceback would begin with frames of ours.
             log_exception("locust.user.users", exc)
             if not is_row(exc):
-                list_exception(self, exc)
+                list_exception(cast("User", self), exc)
         raise _StartFailed
 
     def _run_on_start(self) -> Any:
@@ -196,7 +236,7 @@ class AsyncUser(User):
 
     def _stop(self) -> Any:
         self._loop_host.stop_propagating()  # a StopUser of a background task, say, would cut on_stop short
-        return call_on_stop(self._loop_host, self, self._on_stop)
+        return call_on_stop(self._loop_host, cast("User", self), self._on_stop)
 
     def _background_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Take what a background task or a callback of the loop has raised, as asyncio's exception handler."""
@@ -206,7 +246,7 @@ class AsyncUser(User):
                 _logger.debug("in the background, and told by a row: %r", exc)
                 return
             without_our_frames(exc)
-            list_exception(self, exc)
+            list_exception(cast("User", self), exc)
         loop.default_exception_handler(context)
 
     def _close(self) -> None:
@@ -218,7 +258,7 @@ _MISSING = {
     "ws": "to connect by WebSocket, inherit from AsyncWebSocketUser",
 }
 
-adopt_root_task_set(AsyncUser, adopt)
+adopt_root_task_set(cast("type[User]", AsyncUser), adopt)
 
 
 class AsyncWebSocketUser(AsyncUser):
@@ -258,10 +298,10 @@ class AsyncWebSocketUser(AsyncUser):
     (``User.run``). None does neither."""
 
     # The defaults of ConnectOptions, which documents each of them.
-    headers: OrFunction[Headers] = _DEFAULTS.headers
-    cookies: OrFunction[Mapping[str, str]] = _DEFAULTS.cookies
+    headers: OrMethod[Headers] = _DEFAULTS.headers
+    cookies: OrMethod[Mapping[str, str]] = _DEFAULTS.cookies
     auth: tuple[str, str] | None = _DEFAULTS.auth
-    bearer: OrFunction[str | None] = _DEFAULTS.bearer
+    bearer: OrMethod[str | None] = _DEFAULTS.bearer
     origin: str | None = _DEFAULTS.origin
     user_agent: str | None = _DEFAULTS.user_agent
     share_cookies: bool = _DEFAULTS.share_cookies
@@ -289,7 +329,7 @@ class AsyncWebSocketUser(AsyncUser):
     request_timeout: float | None = _DEFAULTS.request_timeout
     keepalive: KeepaliveRule | Sequence[KeepaliveRule] = _DEFAULTS.keepalive
     reconnect: Backoff | None = _DEFAULTS.reconnect
-    on_connected: Callable[[WebSocketConnection], Awaitable[object]] | None = _DEFAULTS.on_connected
+    on_connected: Callable[..., Awaitable[object]] | None = _DEFAULTS.on_connected
 
     _settings: ClassVar[_Settings]
     """Those of the class; users share them as long as their own do not differ."""
@@ -358,16 +398,16 @@ class AsyncWebSocketUser(AsyncUser):
                     raise
                 if not is_row(exc):
                     without_our_frames(exc)
-                    list_exception(self, exc)
-                if is_stopping(self):
+                    list_exception(cast("User", self), exc)
+                if is_stopping(cast("User", self)):
                     raise GreenletExit() from exc  # as if killed now; Locust would log StopUser as an error here
-                set_waiting(self)  # a stop waits for no attempt (User.stop())
+                set_waiting(cast("User", self))  # a stop waits for no attempt (User.stop())
                 # The next one makes them again.
                 self._loop_host.cancel_tasks()
                 self._close_connections()
             else:
-                if is_waiting(self):
-                    set_running(self)
+                if is_waiting(cast("User", self)):
+                    set_running(cast("User", self))
                 return result
 
     def _close(self) -> None:
