@@ -121,6 +121,9 @@ class AsyncUser(_User):
 
     abstract = True
 
+    _on_start: Callable[[], Any]
+    _on_stop: Callable[[], Any]
+
     cancel_timeout: float = 5.0
     """Seconds that cancelled coroutines have to clean up before they are left behind."""
 
