@@ -32,6 +32,7 @@ from .client import (
 from .client.session.backoff import Retry
 from .exceptions import ConnectError
 from .http_session import http_session
+from .internals.grpc import let_grpc_wait_in_a_thread
 from .internals.locust import adopt_root_task_set, is_stopping, is_waiting, set_running, set_waiting
 from .request_events import reporter
 from .tasksets import adopt, call, call_on_stop, refuse_generators, refuse_unawaited, tag, task
@@ -503,6 +504,7 @@ def _before_the_run(environment: Environment, **_: Any) -> None:
     check_classes(environment, _check_settings)
 
 
+let_grpc_wait_in_a_thread()
 events.init.add_listener(_before_the_run)  # type: ignore[no-untyped-call] # Locust's has no types
 
 
@@ -512,6 +514,6 @@ def _refuse_unawaited_tasks(cls: type[User], /, **kwargs: Any) -> None:
         refuse_unawaited(cls)
 
 
-# Locust's own user classes never await a task. Importing the package changes this in Locust, and adds listeners of its
-# documented events.
+# Locust's own user classes never await a task. This is all that importing the package changes in Locust; it also adds
+# listeners of its documented events.
 User.__init_subclass__ = classmethod(_refuse_unawaited_tasks)  # type: ignore[assignment] # set from outside

@@ -18,7 +18,17 @@ PACKAGE = Path(locust_ws_async.__file__).parent
 
 # What each layer may import, besides the standard library and itself.
 CONTACTS = {"internals.checks", "internals.cpython"}
-GLUE = {"locust", "gevent", "client", "bridge", "exceptions", "fast_paths", *CONTACTS, "internals.locust"}
+GLUE = {
+    "locust",
+    "gevent",
+    "client",
+    "bridge",
+    "exceptions",
+    "fast_paths",
+    *CONTACTS,
+    "internals.grpc",
+    "internals.locust",
+}
 LAYERS = {
     "__init__": {"users"},
     "users": GLUE | {"tasksets", "request_events", "http_session", "user_errors", "class_checks"},
@@ -36,6 +46,7 @@ LAYERS = {
     "internals.checks": set(),
     "internals.cpython": CONTACTS,
     "internals.gevent": {"gevent", *CONTACTS},
+    "internals.grpc": {"gevent"},
     "internals.locust": {"locust", *CONTACTS},
     "internals.picows": {"picows", "aiofastnet", *CONTACTS},
     "internals.websockets": {"websockets", *CONTACTS},
