@@ -1,6 +1,7 @@
-"""The settings of user classes are checked before a run begins: a wrong one ends Locust with exit code 2.
+"""What a run is told about its locustfile: wrong settings before it begins, too many names of rows while it goes on.
 
-Locust itself would log what the constructor of a user raises, and run with no users.
+A wrong setting ends Locust with exit code 2. Locust itself would log what the constructor of a user raises, and run
+with no users.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
+from weakref import WeakSet
 
 from locust import User
 from locust.env import Environment
@@ -19,6 +21,9 @@ from .client.options import nearest_name
 __all__: list[str] = []
 
 logger = logging.getLogger(__name__)
+
+_MANY_NAMES = 200
+_told: WeakSet[Environment] = WeakSet()
 
 
 def check_classes(environment: Environment, check: Callable[[type[User], str | None], None]) -> None:
@@ -66,3 +71,18 @@ def values_on(user_class: Any, names: Iterable[str]) -> dict[str, Any]:
     """The settings that a class itself has; those that each user computes, by a property, are left out."""
     values = {name: getattr(user_class, name) for name in names}
     return {name: value for name, value in values.items() if not hasattr(type(value), "__get__") or callable(value)}
+
+
+def watch_names(environment: Environment, **_: Any) -> None:
+    """Warn once of more than 200 names of rows. A listener of events: ``usage_monitor`` is fired every 5 seconds."""
+    entries = environment.stats.entries
+    if len(entries) <= _MANY_NAMES or environment in _told:
+        return
+    names = {name for name, request_type in entries if request_type.startswith("WS ")}
+    if len(names) > _MANY_NAMES:
+        _told.add(environment)
+        logger.warning(
+            "More than %d names of rows. Does a name hold an id, a token or a time? Give connect and request a name=, "
+            "or set fold_ids = True, which makes /room/{id} of /room/123.",
+            _MANY_NAMES,
+        )

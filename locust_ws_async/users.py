@@ -19,7 +19,7 @@ from locust.env import Environment
 from locust.exception import CatchResponseError
 
 from .bridge import LoopHost
-from .class_checks import check_classes, tell_of_unknown_settings, values_on
+from .class_checks import check_classes, tell_of_unknown_settings, values_on, watch_names
 from .client import (
     ALL_ROWS,
     Backoff,
@@ -501,6 +501,8 @@ def _no_report(*operation: object) -> None:
 
 def _before_the_run(environment: Environment, **_: Any) -> None:
     list_forgotten_awaits(environment)
+    for event in (environment.events.usage_monitor, environment.events.test_stop):
+        event.add_listener(watch_names)  # type: ignore[no-untyped-call] # Locust's has no types
     check_classes(environment, _check_settings)
 
 
