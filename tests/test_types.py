@@ -15,7 +15,10 @@ from locust_ws_async.client.options import ConnectSettings
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted(str(path) for path in (ROOT / "examples").glob("*.py"))
-CHECKERS = {"mypy": ["mypy", "--strict", "--scripts-are-modules"], "pyright": ["pyright"]}
+CHECKERS = {
+    "mypy": ["mypy", "--strict", "--scripts-are-modules"],
+    "pyright": ["pyright", "--pythonpath", sys.executable],
+}
 
 CLEAN = """
 from __future__ import annotations

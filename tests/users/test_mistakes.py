@@ -144,12 +144,12 @@ def test_what_fails_in_the_background_is_listed_without_our_frames(run: Run) -> 
                 asyncio.get_running_loop().call_soon(self.callback)
                 handled = asyncio.Event()
                 def handler(message):
+                    pushes.cancel()
                     handled.set()
                     raise ValueError("handler")
                 pushes = self.connection.on(lambda message: True, handler, name=None)
                 await self.connection.send('{"subscribe": "prices"}')
                 await handled.wait()
-                pushes.cancel()
                 await asyncio.gather(asyncio.create_task(self.read()), return_exceptions=True)  # taken: not told
                 await asyncio.to_thread(self.fails)
 

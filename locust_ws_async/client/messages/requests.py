@@ -281,14 +281,19 @@ class PendingWaits:
         self._set_timer(min((wait.deadline for wait in self._all.values()), default=float("inf")))
 
     def _tell_of_unmatched(self, wait: PendingWait) -> None:
-        if self._unmatched is None or self._unmatched[1] < wait.started:
-            return  # nothing came meanwhile
+        queue = self._connection.queue
+        if self._unmatched is not None and self._unmatched[1] >= wait.started:
+            message = self._unmatched[0]
+        elif queue:  # it had come before
+            message = queue[-1][0]
+        else:
+            return
         _told_of.add(wait.name)
         _logger.info(
             "%s: no message matched within the timeout. The last one that did not begins with %r. "
             "(Told once for each name.)",
             wait.name,
-            self._unmatched[0][:_SHOWN],
+            message[:_SHOWN],
         )
 
 
