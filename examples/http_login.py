@@ -6,9 +6,9 @@ locust -f examples/http_login.py --headless -u 10 -r 10 --run-time 10s
 
 import asyncio
 
-from locust import HttpUser, between, task
+from locust import HttpUser, between
 
-from locust_ws_async import AsyncWebSocketUser
+from locust_ws_async import AsyncWebSocketUser, task
 
 
 class Member(AsyncWebSocketUser, HttpUser):
@@ -16,11 +16,11 @@ class Member(AsyncWebSocketUser, HttpUser):
     wait_time = between(0.1, 0.5)
     share_cookies = True
 
-    def on_start(self):  # A plain def may block.
+    def on_start(self) -> None:  # A plain def may block.
         self.client.get("/login?user=anna", name="/login")
 
     @task
-    async def talk(self):
+    async def talk(self) -> None:
         async with self.ws.connect("/whoami") as room:
             assert "session=" in (await room.recv_json())["cookie"]
             await room.send("hello")

@@ -8,9 +8,9 @@ Each user holds one connection as long as the user lives.
 
 import json
 
-from locust import between, task
+from locust import between
 
-from locust_ws_async import AsyncWebSocketUser
+from locust_ws_async import AsyncWebSocketUser, task
 
 
 class CartUser(AsyncWebSocketUser):
@@ -19,7 +19,7 @@ class CartUser(AsyncWebSocketUser):
     data = json.dumps({"type": "data", "item": "book", "quantity": 1})
 
     @task
-    async def chat(self):
+    async def chat(self) -> None:
         async with self.ws.connect("/cart/chat?sid=11303", name="cart") as cart:
             async for message in cart:
                 if json.loads(message)["type"] == "keepalive":

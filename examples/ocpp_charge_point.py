@@ -8,12 +8,13 @@ It survives a restart of the server: the connection is made again, and each time
 
 import asyncio
 import uuid
+from typing import Any
 
-from locust import constant, task
-from ocpp.v16 import ChargePoint, call
+from locust import constant
+from ocpp.v16 import ChargePoint, call  # type: ignore[import-untyped] # it has no types
 
-from locust_ws_async import AsyncWebSocketUser
-from locust_ws_async.client import Backoff
+from locust_ws_async import AsyncWebSocketUser, task
+from locust_ws_async.client import Backoff, WebSocketConnection
 
 
 class ChargePointUser(AsyncWebSocketUser):
@@ -22,12 +23,12 @@ class ChargePointUser(AsyncWebSocketUser):
     wait_time = constant(0.5)
     reconnect = Backoff(initial=0.5, maximum=5)
 
-    async def on_start(self):
+    async def on_start(self) -> None:
         self.id = f"CP-{uuid.uuid4()}"
-        self.listening = None
+        self.listening: asyncio.Task[None] | None = None
         await self.ws.connect(f"/ocpp/{self.id}", name="/ocpp")
 
-    async def on_connected(self, connection):
+    async def on_connected(self, connection: WebSocketConnection) -> None:
         # A ChargePoint makes one call at a time. A call whose answer got lost goes on waiting for a while, and the boot
         # notification must not wait for that. So after each connect there is a new ChargePoint.
         self.connection = connection
@@ -37,10 +38,10 @@ class ChargePointUser(AsyncWebSocketUser):
         self.listening = asyncio.create_task(self.charge_point.start())
         await self.call(call.BootNotification(charge_point_model="Wallbox", charge_point_vendor="Example"))
 
-    async def call(self, payload):
+    async def call(self, payload: Any) -> Any:
         return await self.timed(type(payload).__name__, self.answer(payload), request_type="OCPP")
 
-    async def answer(self, payload):
+    async def answer(self, payload: Any) -> Any:
         await self.connection.until_ready()  # While it is lost, the ChargePoint is the old one.
         try:
             return await self.charge_point.call(payload)
@@ -48,5 +49,5 @@ class ChargePointUser(AsyncWebSocketUser):
             raise TimeoutError("no answer") from None  # Locust groups by the text, and that of ocpp has an id.
 
     @task
-    async def heartbeat(self):
+    async def heartbeat(self) -> None:
         await self.call(call.Heartbeat())

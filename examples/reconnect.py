@@ -8,10 +8,10 @@ time is how long the user was without a connection, login included. WS RECONNECT
 were in flight at a loss have failed. Those that began during an outage have waited for its end, which is in their time.
 """
 
-from locust import between, task
+from locust import between
 
-from locust_ws_async import AsyncWebSocketUser
-from locust_ws_async.client import Backoff
+from locust_ws_async import AsyncWebSocketUser, task
+from locust_ws_async.client import Backoff, WebSocketConnection
 
 
 class Survivor(AsyncWebSocketUser):
@@ -21,13 +21,13 @@ class Survivor(AsyncWebSocketUser):
     reported = {"WS CONNECT", "WS RECONNECT", "WS RECOVERY", "WS REQUEST"}
     reconnect = Backoff(initial=0.1, maximum=5, attempts=10)
 
-    async def on_start(self):
+    async def on_start(self) -> None:
         self.line = await self.ws.connect("/drop?after=3", on_connected=self.log_in)
 
-    async def log_in(self, connection):
+    async def log_in(self, connection: WebSocketConnection) -> None:
         await connection.request("log in", name="log in")
 
     @task
-    async def talk(self):
+    async def talk(self) -> None:
         # This fails if the connection is lost before the reply. Nothing is sent twice.
         await self.line.request("hello", timeout=2)

@@ -6,6 +6,8 @@ client reports what it does as Locust requests. The layers, of which each import
     users           AsyncUser, AsyncWebSocketUser: what a locustfile inherits from
     tasksets        async def in Locust's task sets
     request_events  one operation -> one request event
+    user_errors     what Locust is told of errors
+    class_checks    wrong settings, before a run begins
     http_session    the cookies and headers of the user's HTTP client
     pacing          ticks at a rate, virtual users at a rate
     statistics      how Locust counts: buckets, percentiles, many requests at once
@@ -21,9 +23,9 @@ client reports what it does as Locust requests. The layers, of which each import
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .users import AsyncUser, AsyncWebSocketUser
+    from .users import AsyncUser, AsyncWebSocketUser, tag, task
 
-__all__ = ["AsyncUser", "AsyncWebSocketUser"]
+__all__ = ["AsyncUser", "AsyncWebSocketUser", "tag", "task"]
 
 
 def __getattr__(name: str) -> Any:

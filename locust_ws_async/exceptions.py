@@ -54,7 +54,14 @@ __all__ = [
 
 
 class WebSocketError(Exception):
-    """Base class: ``str()`` is a text that stays the same from one occurrence to the next."""
+    """
+    Base class: ``str()`` is a text that stays the same from one occurrence to the next.
+
+    Attributes:
+        is_row: whether a failed row tells of it, so that it need not be told in another way.
+    """
+
+    is_row = False
 
     def __init__(self, text: str) -> None:
         # Not super().__init__(): the bases that these errors share a name with each want other arguments.

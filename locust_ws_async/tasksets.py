@@ -14,7 +14,7 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from locust import TaskSet, User
 from locust.exception import RescheduleTask, RescheduleTaskImmediately
@@ -23,8 +23,27 @@ from .bridge import LoopHost
 from .exceptions import WebSocketError
 from .internals.cpython import get_running_loop
 from .internals.locust import replace_sleep
+from .user_errors import CONTROL_FLOW, contains_only, is_row, list_exception, log_exception, without_our_frames
 
-__all__: list[str] = []
+__all__ = ["tag", "task"]
+
+if TYPE_CHECKING:
+    TaskT = TypeVar("TaskT", bound=Callable[..., Any])  # a function, async def or def, or a task set
+
+    @overload
+    def task(weight: TaskT, /) -> TaskT: ...
+
+    @overload
+    def task(weight: int = 1, /) -> Callable[[TaskT], TaskT]: ...
+
+    def task(weight: Any = 1, /) -> Any:
+        """Locust's own ``task``: Locust's annotations allow no ``async def``."""
+
+    def tag(*tags: str) -> Callable[[TaskT], TaskT]:
+        """Locust's own ``tag``: Locust's annotations allow no ``async def``."""
+
+else:
+    from locust import tag, task
 
 _HOOKS = ("on_start", "on_stop", "wait_time")
 
@@ -46,7 +65,7 @@ def adopt(taskset: TaskSet) -> TaskSet:
     if type(taskset).on_start is not TaskSet.on_start:
         replaced.on_start = functools.partial(call, host, taskset.on_start)
     if type(taskset).on_stop is not TaskSet.on_stop:
-        replaced.on_stop = functools.partial(call, host, taskset.on_stop)
+        replaced.on_stop = functools.partial(call_on_stop, host, taskset, taskset.on_stop)
     replace_sleep(taskset, sleep)
     return taskset
 
@@ -61,6 +80,24 @@ def call(host: LoopHost, function: Callable[..., Any], *args: Any) -> Any:
     result = host.call(function, *args)
     # A decorator may have hidden the async def.
     return _run(host, result) if inspect.iscoroutine(result) else result
+
+
+def call_on_stop(host: LoopHost, owner: User | TaskSet, on_stop: Callable[[], Any]) -> Any:
+    """Call an ``on_stop``, and tell what it raises. An error of a connection that is over has no traceback."""
+    try:
+        return call(host, on_stop)
+    except CONTROL_FLOW:
+        raise
+    except Exception as exc:
+        without_our_frames(exc)
+        user: Any = owner.user if isinstance(owner, TaskSet) else owner
+        if not user.environment.catch_exceptions:
+            raise
+        if not is_row(exc):
+            list_exception(owner, exc)
+            if not contains_only(exc, WebSocketError):
+                log_exception("root", exc, "Uncaught exception in on_stop: ")  # as TaskSet.run() does it
+        return None
 
 
 def _run(host: LoopHost, coro: Coroutine[Any, Any, Any]) -> Any:
@@ -117,14 +154,17 @@ def _execute(taskset: TaskSet, execute_task: Callable[[Any], None], task: Any) -
         task = task.__func__  # Locust's MarkovTaskSet.get_next_task() looks its tasks up on the instance
     try:
         execute_task(_as_plain_function(task))
+    except CONTROL_FLOW:
+        raise
     except Exception as exc:
-        if not contains_only(exc, WebSocketError):
+        without_our_frames(exc)
+        if not taskset.user.environment.catch_exceptions:
             raise
-        # The client has made a failed row of it. Locust would also print the traceback, for each failure again.
-        environment = taskset.user.environment
-        environment.events.user_error.fire(user_instance=taskset.user, exception=exc, tb=exc.__traceback__)
-        if not environment.catch_exceptions:
-            raise
+        # As TaskSet.run() does it, where the traceback would begin with frames of ours.
+        if not is_row(exc):
+            list_exception(taskset, exc)
+            if not contains_only(exc, WebSocketError):
+                log_exception("locust.user.task", exc)
         raise RescheduleTask() from exc
 
 
@@ -151,13 +191,6 @@ def _host(owner: Any) -> LoopHost:
     user: Any = owner.user if isinstance(owner, TaskSet) else owner
     host: LoopHost = user._loop_host
     return host
-
-
-def contains_only(exc: BaseException, kind: type[Exception]) -> bool:
-    """Whether *exc* is a *kind*, or the group of an ``asyncio.TaskGroup`` that holds nothing else."""
-    if isinstance(exc, BaseExceptionGroup):
-        return all(contains_only(each, kind) for each in exc.exceptions)
-    return isinstance(exc, kind)
 
 
 def _sleep(host: LoopHost, seconds: float | Coroutine[Any, Any, float]) -> None:

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from functools import partial
+from math import isfinite
+from operator import attrgetter
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, SupportsFloat, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Never, SupportsFloat, TypeAlias, TypeVar, cast
 from weakref import WeakSet
 
 from gevent import GreenletExit
 from gevent.monkey import get_original
-from locust import TaskSet, User
+from locust import TaskSet, User, events
 from locust.env import Environment
-from locust.exception import (
-    CatchResponseError,
-    InterruptTaskSet,
-    RescheduleTask,
-    RescheduleTaskImmediately,
-    StopTest,
-    StopUser,
-)
+from locust.exception import CatchResponseError
 
 from . import pacing
 from .bridge import LoopHost
 from .cancelled_waits import cancelled_waits
+from .class_checks import check_classes, tell_of_unknown_settings, values_on, watch_names
 from .client import (
     ALL_ROWS,
     Backoff,
@@ -35,38 +32,87 @@ from .client import (
     KeepaliveRule,
     SourceAddresses,
     WebSocketClient,
-    WebSocketConnection,
 )
 from .client.messages.since import checked_since
 from .client.session.backoff import Retry
-from .exceptions import ConnectError, WebSocketError
+from .exceptions import ConnectError
 from .http_session import http_session
+from .internals.grpc import let_grpc_wait_in_a_thread
 from .internals.locust import adopt_root_task_set, is_stopping, is_waiting, set_running, set_waiting
 from .pacing.arrivals import OnceThrough, Source, check_class
 from .pacing.pace import Late, Pace
 from .pacing.schedule import Law, Rate
 from .request_events import reporter
 from .statistics import buckets, end_of_run
-from .tasksets import adopt, call, contains_only, refuse_generators, refuse_unawaited
+from .tasksets import adopt, call, call_on_stop, refuse_generators, refuse_unawaited, tag, task
+from .user_errors import (
+    CONTROL_FLOW,
+    contains_only,
+    is_row,
+    list_exception,
+    list_forgotten_awaits,
+    log_exception,
+    without_our_frames,
+)
+
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     from ssl import SSLContext  # at run time it has to come after Locust, which patches it
 
-    from .client.options import FilePath
+    from gevent import Greenlet
+    from gevent.pool import Group
 
-__all__ = ["AsyncUser", "AsyncWebSocketUser"]
+    from .client.options import FilePath, Headers
 
-T = TypeVar("T")
+    # The method of a user class has a parameter more than the function that becomes the setting.
+    OrMethod: TypeAlias = T | Callable[..., T | Awaitable[T]]
 
-logger = logging.getLogger(__name__)
+__all__ = ["AsyncUser", "AsyncWebSocketUser", "tag", "task"]
+
+_logger = logging.getLogger(__name__)
 
 _DEFAULTS = ConnectOptions()
 
-# What Locust's task sets understand, wherever in the user's loop it is raised (TaskSet.run() and EventHook.fire()).
-_CONTROL_FLOW = (StopUser, StopTest, RescheduleTask, RescheduleTaskImmediately, InterruptTaskSet)
+
+class _StartFailed(BaseException):
+    """Ends ``User.run()`` after an ``on_start`` that has failed, which is told already."""
 
 
-class AsyncUser(User):
+if TYPE_CHECKING:
+
+    class _User:
+        """What type checkers see of Locust's ``User``: with it in sight, mypy would allow no ``async def`` hook."""
+
+        host: Any
+        wait_time: Any
+        tasks: Any
+        weight: float
+        fixed_count: int
+        abstract: bool
+        environment: Environment
+
+        def __init__(self, environment: Environment) -> None: ...
+        def on_start(self) -> Any: ...
+        def on_stop(self) -> Any: ...
+        def wait(self) -> None: ...
+        def start(self, group: Group) -> Greenlet[..., Any]: ...
+        def stop(self, force: bool = False) -> bool: ...
+        def context(self) -> dict[str, Any]: ...
+        @property
+        def group(self) -> Group: ...
+        @property
+        def greenlet(self) -> Greenlet[..., Any]: ...
+        @classmethod
+        def json(cls) -> dict[str, Any]: ...
+        @classmethod
+        def fullname(cls) -> str: ...
+
+else:
+    _User = User
+
+
+class AsyncUser(_User):
     """A Locust user whose tasks, ``on_start``, ``on_stop``, ``wait_time`` may each be ``async def`` or plain ``def``.
 
     Every user has an asyncio event loop of its own, hosted by the user's greenlet, and any asyncio code works in it.
@@ -84,6 +130,9 @@ class AsyncUser(User):
     """
 
     abstract = True
+
+    _on_start: Callable[[], Any]
+    _on_stop: Callable[[], Any]
 
     cancel_timeout: float = 5.0
     """Seconds that cancelled coroutines have to clean up before they are left behind."""
@@ -104,13 +153,15 @@ class AsyncUser(User):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        refuse_generators(cls)
+        refuse_generators(cast("type[User]", cls))
         check_class(cls)
 
     def __init__(self, environment: Environment) -> None:
-        self._loop_host = LoopHost(cancel_timeout=self.cancel_timeout, propagated=_CONTROL_FLOW)
+        self._loop_host = LoopHost(
+            cancel_timeout=self.cancel_timeout, propagated=CONTROL_FLOW, exception_handler=self._background_error
+        )
         super().__init__(environment)
-        self._report = reporter(self)
+        self._report = reporter(cast("User", self))
         self._stops = False
 
     def on_start(self) -> Any:
@@ -120,7 +171,7 @@ class AsyncUser(User):
 
     def on_stop(self) -> Any:
         """Called when the user stops running; ``async def`` or plain. An override may await ``super().on_stop()``."""
-        super().on_stop()  # type: ignore[no-untyped-call] # Locust's has no types
+        super().on_stop()
         return _NOTHING
 
     def pace(self, rate: Rate, *, law: Law = "even", late: Late = "catch-up", limit: int = 1000) -> Pace:
@@ -150,7 +201,7 @@ class AsyncUser(User):
             TypeError, ValueError: at the call, for a rate that is not above 0 or another wrong argument; in the loop,
                 when a function gives a rate that is none.
         """
-        pace = Pace(rate, law, late, limit, stopping=self._is_stopping, on_error=self._background_error)
+        pace = Pace(rate, law, late, limit, stopping=self._is_stopping, on_error=self._spawned_error)
         if self._paces is None:
             self._paces = WeakSet()
         self._paces.add(pace)
@@ -164,21 +215,19 @@ class AsyncUser(User):
         return result
 
     def _is_stopping(self) -> bool:
-        return is_stopping(self)
+        return is_stopping(cast("User", self))
 
-    def _background_error(self, exc: Exception) -> None:
+    def _spawned_error(self, exc: Exception) -> None:
+        """Tell what an awaitable of ``tick.spawn`` has raised, unless it has to leave the loop."""
         loop = self._loop_host.loop
         if loop is not None and loop.to_propagate(exc) is not None:
             raise exc
-        self._tell(exc)
+        if not is_row(exc):
+            without_our_frames(exc)
+            list_exception(cast("User", self), exc)
+            log_exception(__name__, exc)
         if not self.environment.catch_exceptions:
             self._loop_host.propagate(exc)
-
-    def _tell(self, exc: Exception) -> None:
-        """As Locust tells what a task raises, but for errors that are failed rows already."""
-        if not contains_only(exc, WebSocketError):
-            self.environment.events.user_error.fire(user_instance=self, exception=exc, tb=exc.__traceback__)
-            logger.error("%s", exc, exc_info=exc)
 
     async def timed(
         self, name: str, awaitable: Awaitable[T], *, request_type: str = "ASYNC", since: SupportsFloat | None = None
@@ -192,7 +241,7 @@ class AsyncUser(User):
         started = perf_counter() if since is None else checked_since(since)
         try:
             result = await awaitable
-        except _CONTROL_FLOW:
+        except CONTROL_FLOW:
             raise
         except Exception as exc:
             self._report(request_type, name, (perf_counter() - started) * 1000, 0, exc, started, "", None)
@@ -200,49 +249,114 @@ class AsyncUser(User):
         self._report(request_type, name, (perf_counter() - started) * 1000, 0, None, started, "", result)
         return result
 
-    def run(self) -> None:  # type: ignore[misc] # @final for type checkers only: Locust's PytestUser overrides it too
-        """Run the user to its end, then close its loop; or be a source of virtual users to the end."""
-        if self.arrivals is not None and not self._arrived:
-            Source(self).run()
-            return
-        self._on_start, self._on_stop = self.on_start, self.on_stop
-        hooked: Any = self  # what Locust calls is synchronous
-        hooked.on_start, hooked.on_stop = self._start, self._stop
-        try:
-            super().run()  # type: ignore[no-untyped-call] # Locust's has no types
-        except Exception:
-            if not self._arrived:  # where it is from on_start, and Locust has told it already
-                raise
-        finally:
-            self._close()
+    def report(
+        self,
+        name: str,
+        milliseconds: float | None,
+        *,
+        request_type: str = "ASYNC",
+        length: int = 0,
+        exception: BaseException | None = None,
+    ) -> None:
+        """Report one operation of the author's own: it adds one to the row of this type and name.
+
+        Args:
+            name: the name of the row. Keep it the same: each name is a row.
+            milliseconds: the time; None counts without one.
+            request_type: the type of the row.
+            length: bytes.
+            exception: why it failed; None for a success. Locust groups failures by their text.
+
+        Raises:
+            TypeError, ValueError: an argument that Locust could not count.
+        """
+        for argument, value in (("name", name), ("request_type", request_type)):
+            if not isinstance(value, str) or not value:
+                raise TypeError(f"report: {argument} must be a text, not {value!r}")
+        if milliseconds is not None and not (isinstance(milliseconds, (int, float)) and isfinite(milliseconds)):
+            raise ValueError(f"report: milliseconds must be a finite number or None, not {milliseconds!r}")
+        if exception is not None and not isinstance(exception, BaseException):
+            raise TypeError(f"report: exception must be an exception or None, not {exception!r}")
+        started = perf_counter() - (milliseconds or 0.0) / 1000.0
+        self._report(request_type, name, milliseconds, length, exception, started, "", None)
+
+    if not TYPE_CHECKING:  # for which every attribute would be there
+
+        def __getattr__(self, name: str) -> Never:
+            missing = _MISSING.get(name)
+            advice = "" if missing is None else f": {missing}"
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}{advice}", name=name, obj=self
+            )
+
+    if not TYPE_CHECKING:  # for which it is @final in Locust, whose own PytestUser overrides it too
+
+        def run(self) -> None:
+            """Run the user to its end, then close its loop; or be a source of virtual users to the end."""
+            if self.arrivals is not None and not self._arrived:
+                Source(self).run()
+                return
+            self._on_start, self._on_stop = self.on_start, self.on_stop
+            hooked: Any = self  # what Locust calls is synchronous
+            hooked.on_start, hooked.on_stop = self._start, self._stop
+            try:
+                super().run()
+            except _StartFailed:
+                pass
+            finally:
+                self._close()
 
     def _start(self) -> Any:
         try:
-            return call(self._loop_host, self._on_start)
-        except (Exception, GreenletExit) as exc:
-            failed = contains_only(exc, WebSocketError)
-            if self._arrived and (failed or isinstance(exc, GreenletExit)):
+            return self._run_on_start()
+        except CONTROL_FLOW:
+            raise
+        except GreenletExit:
+            if self._arrived:
                 hooked: Any = self
                 hooked.on_stop = _nothing  # at each stop some are in on_start: what on_stop needs is not there
-                if failed:
-                    raise GreenletExit() from exc  # a failed row already, which Locust would log for each arrival
             raise
+        except Exception as exc:
+            without_our_frames(exc)
+            if not self.environment.catch_exceptions:
+                raise
+            if not (self._arrived and is_row(exc)):  # which would be logged for each arrival
+                # As User.run() does it, where the traceback would begin with frames of ours.
+                log_exception("locust.user.users", exc)
+            if not is_row(exc):
+                list_exception(cast("User", self), exc)
+        raise _StartFailed
+
+    def _run_on_start(self) -> Any:
+        return call(self._loop_host, self._on_start)
 
     def _stop(self) -> Any:
         self._stops = True
         self._loop_host.stop_propagating()  # a StopUser of a background task, say, would cut on_stop short
-        try:
-            return call(self._loop_host, self._on_stop)
-        except Exception as exc:
-            if not self._arrived:  # of whose greenlet nobody would look at the end
-                raise
-            self._tell(exc)
+        return call_on_stop(self._loop_host, cast("User", self), self._on_stop)
 
     def _is_being_stopped(self) -> bool:
         return self._stops or self._loop_host.killed
 
+    def _background_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Take what a background task or a callback of the loop has raised, as asyncio's exception handler."""
+        exc = context.get("exception")
+        if isinstance(exc, BaseException):
+            if is_row(exc):
+                _logger.debug("in the background, and told by a row: %r", exc)
+                return
+            without_our_frames(exc)
+            list_exception(cast("User", self), exc)
+        loop.default_exception_handler(context)
+
     def _close(self) -> None:
         self._loop_host.close()
+
+
+_MISSING = {
+    "client": "to call HTTP, inherit from HttpUser or FastHttpUser too",
+    "ws": "to connect by WebSocket, inherit from AsyncWebSocketUser",
+}
 
 
 def _adopt_root(taskset: TaskSet) -> TaskSet:
@@ -250,7 +364,7 @@ def _adopt_root(taskset: TaskSet) -> TaskSet:
     return adopt(OnceThrough(user) if user._arrived else taskset)
 
 
-adopt_root_task_set(AsyncUser, _adopt_root)
+adopt_root_task_set(cast("type[User]", AsyncUser), _adopt_root)
 
 
 class AsyncWebSocketUser(AsyncUser):
@@ -290,10 +404,10 @@ class AsyncWebSocketUser(AsyncUser):
     (``User.run``). None does neither."""
 
     # The defaults of ConnectOptions, which documents each of them.
-    headers: Mapping[str, str] | Iterable[tuple[str, str]] = _DEFAULTS.headers
-    cookies: Mapping[str, str] = _DEFAULTS.cookies
+    headers: OrMethod[Headers] = _DEFAULTS.headers
+    cookies: OrMethod[Mapping[str, str]] = _DEFAULTS.cookies
     auth: tuple[str, str] | None = _DEFAULTS.auth
-    bearer: str | None = _DEFAULTS.bearer
+    bearer: OrMethod[str | None] = _DEFAULTS.bearer
     origin: str | None = _DEFAULTS.origin
     user_agent: str | None = _DEFAULTS.user_agent
     share_cookies: bool = _DEFAULTS.share_cookies
@@ -325,61 +439,87 @@ class AsyncWebSocketUser(AsyncUser):
     recv_timeout: float | None = _DEFAULTS.recv_timeout
     keepalive: KeepaliveRule | Sequence[KeepaliveRule] = _DEFAULTS.keepalive
     reconnect: Backoff | None = _DEFAULTS.reconnect
-    on_connected: Callable[[WebSocketConnection], Awaitable[object]] | None = _DEFAULTS.on_connected
+    on_connected: Callable[..., Awaitable[object]] | None = _DEFAULTS.on_connected
 
-    _options: ClassVar[ConnectOptions] = _DEFAULTS
+    _settings: ClassVar[_Settings]
+    """Those of the class; users share them as long as their own do not differ."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "ws" in vars(cls):
+            raise TypeError(f"{cls.__name__}.ws: {_RESERVED}")
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
-        self.ws = WebSocketClient(
+        type(self)._settings = _refreshed(self, self._settings)
+        self._fixed = _fixed_settings(self)
+        self._ws = WebSocketClient(
             base_url=self.host,
             report=self._report,
-            options=self._shared_options(),
+            options=self._settings[1],
+            refresh=self._refresh_settings,
             engine=self.engine,
-            reported=frozenset(self.reported),
+            reported=self.reported,
             connect_backoff=self.connect_backoff,
             stopping=self._is_being_stopped,
             waited=partial(cancelled_waits(environment).add, self),
             escalate=self._loop_host.propagate,
             check_errors=(CatchResponseError,),
-            control_flow=_CONTROL_FLOW,
+            control_flow=CONTROL_FLOW,
             # gevent's sockets are made for blocking calls; under an event loop they only cost memory and time.
             new_socket=get_original("socket", "socket"),
         )
         if not hasattr(self, "client"):
-            self.client: Any = self.ws
+            self.client: Any = self._ws
 
-    def _shared_options(self) -> ConnectOptions:
-        """The settings above; users of a class share one object as long as they do not differ."""
-        cls = type(self)
-        options = ConnectOptions(**{field.name: getattr(self, field.name) for field in fields(ConnectOptions)})
-        if options != cls._options:
-            cls._options = options
-        return cls._options
+    @property
+    def ws(self) -> WebSocketClient:
+        """The user's WebSocket client."""
+        return self._ws
 
-    def _start(self) -> Any:
+    @ws.setter
+    def ws(self, value: Never) -> None:
+        raise AttributeError(f"self.ws: {_RESERVED}", name="ws", obj=self)
+
+    def _refresh_settings(self) -> None:
+        """Give the client the settings as they are now. Called before each connect."""
+        for name, now, before in zip(_FIXED, _fixed_settings(self), self._fixed, strict=True):
+            if now is not before and now != before:
+                raise ValueError(
+                    f"{name} is read when the user is created, and cannot be changed later: set it on the class, or in "
+                    "__init__ before super().__init__(environment)"
+                )
+        settings = self._settings
+        refreshed = _refreshed(self, settings)
+        if refreshed is not settings:
+            vars(self)["_settings"] = refreshed
+        self._ws.options = refreshed[1]
+        self._ws.base_url = self.host
+
+    def _run_on_start(self) -> Any:
         self.ws.http_session = http_session(self.client)  # not before: the bases may stand in either order
         retry = None if self.connect_backoff is None else Retry(self.connect_backoff)
         while True:
             try:
-                result = super()._start()
+                result = super()._run_on_start()
             except (ConnectError, ExceptionGroup) as exc:
                 if retry is None or not contains_only(exc, ConnectError):
                     raise
                 retry.failed()
                 if retry.exhausted:
                     raise
-                # As Locust's TaskSet.run() reports an exception in a task.
-                self.environment.events.user_error.fire(user_instance=self, exception=exc, tb=exc.__traceback__)
-                if is_stopping(self):
+                if not is_row(exc):
+                    without_our_frames(exc)
+                    list_exception(cast("User", self), exc)
+                if is_stopping(cast("User", self)):
                     raise GreenletExit() from exc  # as if killed now; Locust would log StopUser as an error here
-                set_waiting(self)  # a stop waits for no attempt (User.stop())
+                set_waiting(cast("User", self))  # a stop waits for no attempt (User.stop())
                 # The next one makes them again.
                 self._loop_host.cancel_tasks()
                 self._close_connections()
             else:
-                if is_waiting(self):
-                    set_running(self)
+                if is_waiting(cast("User", self)):
+                    set_running(cast("User", self))
                 return result
 
     def _close(self) -> None:
@@ -389,7 +529,7 @@ class AsyncWebSocketUser(AsyncUser):
             try:
                 while self.ws.connections:
                     # Each end is a row, of which a request listener may make a StopUser: the user is stopping.
-                    with suppress(*_CONTROL_FLOW):
+                    with suppress(*CONTROL_FLOW):
                         self._close_connections()
             finally:
                 self.ws.abort()
@@ -397,6 +537,41 @@ class AsyncWebSocketUser(AsyncUser):
 
     def _close_connections(self) -> None:
         self._loop_host.run(self.ws.aclose())
+
+
+_RESERVED = (
+    "this is the user's WebSocket client. Keep a connection under another name: "
+    "`self.connection = await self.ws.connect(...)`"
+)
+
+_NAMES = tuple(field.name for field in fields(ConnectOptions))
+_FIXED = ("engine", "reported", "connect_backoff", "cancel_timeout")
+_fixed_settings = attrgetter(*_FIXED)
+_values_of = attrgetter(*_NAMES)
+
+_Settings = tuple[tuple[Any, ...], ConnectOptions]
+"""The values of a user's settings, and the options that were made of them."""
+
+AsyncWebSocketUser._settings = (_values_of(_DEFAULTS), _DEFAULTS)
+
+
+def _refreshed(user: AsyncWebSocketUser, settings: _Settings) -> _Settings:
+    """The settings of *user* as they are now; the same object if nothing has changed."""
+    before, options = settings
+    values = _values_of(user)
+    now = tuple([_snapshot(value) for value in values])
+    if now == before:
+        return settings
+    each = zip(_NAMES, values, now, before, strict=True)
+    changed = {name: value for name, value, new, old in each if new is not old and new != old}
+    return now, options.replace(changed)
+
+
+def _snapshot(value: Any) -> Any:
+    """What tells later whether *value* was changed in place: ``self.headers["X-Id"] = ...``."""
+    if type(value) is dict:
+        return tuple(value.items())
+    return tuple(value) if type(value) is list else value
 
 
 class _Nothing:
@@ -413,6 +588,40 @@ def _nothing() -> _Nothing:
     return _NOTHING
 
 
+_KNOWN = frozenset({*_NAMES, *_FIXED, "host", "wait_time", "weight", "fixed_count", "on_start", "on_stop"})
+
+
+def _check_settings(user_class: type[User], host: str | None) -> None:
+    """Raise what is wrong with the settings of a class; warn of attributes that look like settings."""
+    if not issubclass(user_class, AsyncUser):
+        return
+    tell_of_unknown_settings(user_class, AsyncWebSocketUser, _KNOWN)
+    values = values_on(user_class, (name for name in (*_NAMES, *_FIXED) if hasattr(user_class, name)))
+    seconds = values.pop("cancel_timeout", 1.0)
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or seconds <= 0:
+        raise ValueError(f"cancel_timeout must be a number of seconds greater than 0, not {seconds!r}")
+    if issubclass(user_class, AsyncWebSocketUser):
+        of_client = {name: values.pop(name) for name in _FIXED if name in values}
+        client = WebSocketClient(base_url=host, report=_no_report, options=ConnectOptions(**values), **of_client)
+        if host is not None:
+            client.connect("/").close()
+
+
+def _no_report(*operation: object) -> None:
+    """Take the operations of a client that does nothing."""
+
+
+def _before_the_run(environment: Environment, **_: Any) -> None:
+    list_forgotten_awaits(environment)
+    for event in (environment.events.usage_monitor, environment.events.test_stop):
+        event.add_listener(watch_names)  # type: ignore[no-untyped-call] # Locust's has no types
+    check_classes(environment, _check_settings)
+
+
+let_grpc_wait_in_a_thread()
+events.init.add_listener(_before_the_run)  # type: ignore[no-untyped-call] # Locust's has no types
+
+
 def _refuse_unawaited_tasks(cls: type[User], /, **kwargs: Any) -> None:
     super(User, cls).__init_subclass__(**kwargs)
     if not cls.abstract and cls.run is User.run:
@@ -420,7 +629,7 @@ def _refuse_unawaited_tasks(cls: type[User], /, **kwargs: Any) -> None:
 
 
 # What importing this changes in Locust: how finely it tells times apart, what it prints at its end, and that its own
-# user classes, which never await a task, are told so.
+# user classes, which never await a task, are told so. It also adds listeners of its documented events.
 buckets.install()
 end_of_run.register()
 pacing.register()

@@ -18,11 +18,25 @@ PACKAGE = Path(locust_ws_async.__file__).parent
 
 # What each layer may import, besides the standard library and itself.
 CONTACTS = {"internals.checks", "internals.cpython"}
-GLUE = {"locust", "gevent", "client", "bridge", "exceptions", "fast_paths", *CONTACTS, "internals.locust"}
+GLUE = {
+    "locust",
+    "gevent",
+    "client",
+    "bridge",
+    "exceptions",
+    "fast_paths",
+    *CONTACTS,
+    "internals.grpc",
+    "internals.locust",
+}
 LAYERS = {
     "__init__": {"users"},
-    "users": GLUE | {"tasksets", "request_events", "http_session", "statistics", "pacing", "cancelled_waits"},
-    "tasksets": GLUE,
+    "users": GLUE
+    | {"tasksets", "request_events", "http_session", "statistics", "pacing", "cancelled_waits"}
+    | {"user_errors", "class_checks"},
+    "class_checks": GLUE,
+    "tasksets": GLUE | {"user_errors"},
+    "user_errors": GLUE,
     "request_events": GLUE | {"statistics"},
     "cancelled_waits": {"locust"},
     "pacing": {"locust", "gevent", "statistics", "internals.locust"},
@@ -37,6 +51,7 @@ LAYERS = {
     "internals.checks": set(),
     "internals.cpython": CONTACTS,
     "internals.gevent": {"gevent", *CONTACTS},
+    "internals.grpc": {"gevent"},
     "internals.locust": {"locust", *CONTACTS},
     "internals.picows": {"picows", "aiofastnet", *CONTACTS},
     "internals.websockets": {"websockets", *CONTACTS},
@@ -77,7 +92,9 @@ ORDER = """
     http_session                Locust's side
     request_events
     cancelled_waits
+    user_errors                 what of the errors of a user Locust is told
     tasksets
+    class_checks
     users
     __init__
 

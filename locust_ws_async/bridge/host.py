@@ -43,12 +43,19 @@ class LoopHost:
 
     *cancel_timeout* (seconds) bounds how long a cancelled coroutine may take to end. Exceptions of the types
     *propagated* are raised from :meth:`run`, :meth:`call` and :meth:`sleep` also when a background task or a callback
-    of the loop raises them.
+    of the loop raises them. *exception_handler* is asyncio's (``loop.set_exception_handler``): it gets all others.
     """
 
-    def __init__(self, *, cancel_timeout: float = 5.0, propagated: tuple[type[BaseException], ...] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        cancel_timeout: float = 5.0,
+        propagated: tuple[type[BaseException], ...] = (),
+        exception_handler: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object] | None = None,
+    ) -> None:
         self.cancel_timeout = cancel_timeout
         self._propagated = propagated
+        self._exception_handler = exception_handler
         self._propagates = True
         self.killed = False
         """Whether the greenlet was killed while it ran, called or slept here."""
@@ -174,6 +181,7 @@ class LoopHost:
         try:
             self._run_with_timeout(loop, end)
         finally:
+            loop.tell_of_failed()
             for task in loop.tasks:
                 if task is not end:
                     logger.error(
@@ -194,6 +202,7 @@ class LoopHost:
             self._greenlet = current
             loop = self._loop = GreenletEventLoop(propagated=self._propagated)
             loop.propagates = self._propagates
+            loop.set_exception_handler(self._exception_handler)
         elif self._greenlet is not current:
             raise RuntimeError(
                 "this LoopHost belongs to another greenlet: call it there, or schedule the coroutine on its loop with "

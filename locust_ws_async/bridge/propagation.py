@@ -16,15 +16,19 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet, ref
 
 from gevent import GreenletExit
 
-from ..internals.cpython import Handle, SelectorEventLoop, exception_of
+from ..internals.cpython import Handle, SelectorEventLoop, exception_of, never_retrieved
 
 if TYPE_CHECKING:
     from .selector import HubSelector
 
 __all__ = ["PropagatingLoop"]
+
+_PATIENCE = 1.0
+"""Seconds that a task may have failed before somebody awaits it."""
 
 
 class PropagatingLoop(SelectorEventLoop):
@@ -37,6 +41,9 @@ class PropagatingLoop(SelectorEventLoop):
 
     killed_task: asyncio.Task[Any] | None = None
     """The task in which the last kill arrived, as its cancellation; None if it did not arrive in a task."""
+
+    failed_tasks: WeakSet[asyncio.Task[Any]] | None = None
+    """The tasks that have failed a moment ago, and of which nobody has taken the exception yet."""
 
     _selector: HubSelector
 
@@ -113,6 +120,26 @@ class PropagatingLoop(SelectorEventLoop):
         if exc is not None:
             task.exception()  # it counts as retrieved from here on: asyncio reports those that nobody looks at
             self.propagate(exc)
+        elif isinstance(exception_of(task), Exception) and never_retrieved(task):
+            if self.failed_tasks is None:
+                self.failed_tasks = WeakSet()
+            self.failed_tasks.add(task)
+            self.call_later(_PATIENCE, self._tell_of_failed, ref(task))
+
+    def tell_of_failed(self) -> None:
+        """Tell of all tasks that have failed and that nobody has awaited: the loop is about to end."""
+        for task in list(self.failed_tasks or ()):
+            self._tell_of_failed(ref(task))
+
+    def _tell_of_failed(self, failed: ref[asyncio.Task[Any]]) -> None:
+        # asyncio tells when a task is freed. One that is kept, ``self.reader`` say, would fail in silence.
+        task = failed()
+        if task is None or self.failed_tasks is None or task not in self.failed_tasks:
+            return
+        self.failed_tasks.discard(task)
+        if never_retrieved(task):
+            message = "Task exception was never retrieved"  # asyncio's words
+            self.call_exception_handler({"message": message, "exception": task.exception(), "task": task})
 
 
 class _RaiseFromRun(Handle):

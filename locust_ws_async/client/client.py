@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from time import monotonic
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Never, Unpack
 
 from websockets.frames import Close
 
@@ -21,13 +22,23 @@ from .opening.connect import connect_to_url, engine_settings
 from .opening.cookies import HTTPSession
 from .opening.network import SocketFactory
 from .opening.url import join_url
-from .options import ConnectOptions
+from .options import ConnectOptions, ConnectSettings, result_of
 from .session.backoff import Backoff, Retry
 from .session.reports import Waited
 from .wire import load_engine
 from .wire.interface import Sink
 
-__all__ = ["ConnectContext", "WebSocketClient"]
+__all__ = ["ConnectContext", "URLFunction", "WebSocketClient"]
+
+URLFunction = Callable[[], str | Awaitable[str]]
+"""Gives the path or URL of each attempt to connect; may be ``async def``."""
+
+_logger = logging.getLogger("locust_ws_async.client")
+
+_MANY = 20  # connections of one name that a client holds
+_told_of: set[str] = set()  # the names of which a client held so many; one warning for each is enough
+
+_HTTP_METHODS = frozenset({"delete", "get", "head", "patch", "post", "put", "request"})
 
 
 class WebSocketClient:
@@ -40,6 +51,7 @@ class WebSocketClient:
         base_url: the host that paths are joined to; None when every connect gives a whole URL.
         report: called once for each operation, see :class:`Report`.
         options: the settings of connections that ``connect`` does not override.
+        refresh: called before each connect; may set ``base_url`` and ``options``.
         engine: "websockets" or "picows".
         reported: the row types to report.
         connect_backoff: after a failed connect, the next one begins no sooner than this, so that a task that keeps
@@ -62,8 +74,9 @@ class WebSocketClient:
         base_url: str | None,
         report: Report,
         options: ConnectOptions | None = None,
+        refresh: Callable[[], object] | None = None,
         engine: str = "websockets",
-        reported: frozenset[str] = ALL_ROWS,
+        reported: Collection[str] = ALL_ROWS,
         connect_backoff: Backoff | None = None,
         stopping: Callable[[], bool] = lambda: False,
         waited: Waited = lambda operation, name, seconds, had_messages: None,
@@ -76,11 +89,12 @@ class WebSocketClient:
         self.base_url = base_url
         self.report = report
         self.options = options or ConnectOptions()
+        self._refresh = refresh
         self.engine = load_engine(engine)
         self.engine.check_settings(engine_settings(self.options))
-        if unknown := reported - ALL_ROWS:
-            raise ValueError(f"unknown row type {sorted(unknown)[0]!r}; there are: {', '.join(sorted(ALL_ROWS))}")
-        self.reported = reported
+        self.reported = _checked_rows(reported)
+        if connect_backoff is not None and not isinstance(connect_backoff, Backoff):
+            raise TypeError(f"connect_backoff must be a Backoff(...) or None, not {connect_backoff!r}")
         self.escalate = escalate or _to_exception_handler
         self.check_errors: tuple[type[Exception], ...] = (AssertionError, CatchResponseError, *check_errors)
         self.control_flow = control_flow
@@ -94,8 +108,23 @@ class WebSocketClient:
         self._retry = None if connect_backoff is None else Retry(connect_backoff)
         self._not_before = 0.0  # by monotonic; the next connect begins no sooner
 
+    if not TYPE_CHECKING:  # for which every attribute would be there
+
+        def __getattr__(self, name: str) -> Never:
+            if name in _HTTP_METHODS:
+                raise AttributeError(
+                    f"this is a WebSocket client, which has no {name}(): to call HTTP, let the user class inherit from "
+                    "HttpUser or FastHttpUser too, and self.client is the HTTP client",
+                    name=name,
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+
     def connect(
-        self, path_or_url: str, *, name: str | Callable[[str], str] | None = None, **options: Any
+        self,
+        path_or_url: str | URLFunction,
+        *,
+        name: str | Callable[[str], str] | None = None,
+        **options: Unpack[ConnectSettings],
     ) -> ConnectContext:
         """
         Connect, by ``connection = await client.connect(...)`` or ``async with client.connect(...) as connection``.
@@ -104,7 +133,8 @@ class WebSocketClient:
         the attempt, which is then not reported.
 
         Args:
-            path_or_url: a path, joined to ``base_url``, or a whole URL.
+            path_or_url: a path, joined to ``base_url``, or a whole URL. Or a function that gives either, which may be
+                ``async def``: it is called before each attempt to connect, reconnects included.
             name: the name of the connection's rows, or what makes it of the URL; by default the path without its query
                 string.
             options: the fields of :class:`ConnectOptions`.
@@ -113,6 +143,8 @@ class WebSocketClient:
             ConnectError: there is no connection; see :mod:`locust_ws_async.exceptions` for the kinds.
             TypeError, ValueError: at once, for a wrong URL or option.
         """
+        if self._refresh is not None:
+            self._refresh()
         merged = self.options.replace(options)
         self.engine.check_settings(engine_settings(merged))
         if self.http_session is None and (merged.share_cookies or merged.share_headers):
@@ -120,20 +152,30 @@ class WebSocketClient:
                 "share_cookies and share_headers need an HTTP client of the same user: add HttpUser or FastHttpUser to "
                 "the bases of the user class, or give WebSocketClient an http_session"
             )
+        if callable(path_or_url):
+            return ConnectContext(self, path_or_url, name, merged)
         url = join_url(self.base_url, path_or_url)
-        if name is None:
-            name = row_name(path_or_url, fold_ids=merged.fold_ids)
-        elif not isinstance(name, str):
-            name = name(url)
-            if not isinstance(name, str):
-                raise TypeError(f"name must be a str, or a function from the URL to a str; it gave {name!r}")
-        return ConnectContext(self, url, name, merged)
+        return ConnectContext(self, url, _name(name, path_or_url, url, merged), merged)
 
-    async def open_connection(self, url: str, name: str, options: ConnectOptions) -> WebSocketConnection:
+    async def open_connection(
+        self, url: str | URLFunction, name: str | Callable[[str], str] | None, options: ConnectOptions
+    ) -> WebSocketConnection:
         """Called by :class:`ConnectContext`."""
         if (delay := self._not_before - monotonic()) > 0:
             await asyncio.sleep(delay)
+        next_url: Callable[[], Coroutine[Any, Any, str]] | None = None
+        if callable(url):
+            path_or_url = url
+
+            async def next_url() -> str:
+                return join_url(self.base_url, await _path_of(path_or_url))
+
+            path = await _path_of(path_or_url)
+            url = join_url(self.base_url, path)
+            name = _name(name, path, url, options)
+        assert isinstance(name, str)
         connection = WebSocketConnection(self, url, name, options)
+        connection.next_url = next_url
         try:
             await connection.open()
         except ConnectError:
@@ -145,7 +187,19 @@ class WebSocketClient:
         if self._retry is not None:
             self._retry.succeeded()
         self._not_before = 0.0
+        if len(self.connections) >= _MANY:
+            self._tell_of_many(name)
         return connection
+
+    def _tell_of_many(self, name: str) -> None:
+        if name not in _told_of and sum(each.name == name for each in self.connections) >= _MANY:
+            _told_of.add(name)
+            _logger.warning(
+                "%s: one user holds %d connections of this name. Each stays open until it is closed, also after the "
+                "task that made it: use `async with self.ws.connect(...)`, or close(). (Warned once for each name.)",
+                name,
+                _MANY,
+            )
 
     def connect_to_url(
         self, url: str, options: ConnectOptions, sink: Sink, phases: ConnectPhases
@@ -187,8 +241,17 @@ class ConnectContext(LazyCoroutine[WebSocketConnection]):
 
     __slots__ = ("_client", "_connection", "_name", "_options", "_url")
 
-    def __init__(self, client: WebSocketClient, url: str, name: str, options: ConnectOptions) -> None:
-        super().__init__()
+    _called = "WebSocketClient.connect"
+    _hint = "`connection = await self.ws.connect(...)`, or `async with self.ws.connect(...) as connection:`"
+
+    def __init__(
+        self,
+        client: WebSocketClient,
+        url: str | URLFunction,
+        name: str | Callable[[str], str] | None,
+        options: ConnectOptions,
+    ) -> None:
+        super().__init__(depth=3)
         self._client = client
         self._url = url
         self._name = name
@@ -213,3 +276,31 @@ def _to_exception_handler(exc: BaseException) -> None:
     asyncio.get_running_loop().call_exception_handler(
         {"message": "an exception that no task of the WebSocket client waits for", "exception": exc}
     )
+
+
+def _checked_rows(reported: Collection[str]) -> frozenset[str]:
+    if isinstance(reported, str) or not isinstance(reported, Collection):
+        raise TypeError(f'reported must be a set of row types, {{"WS CONNECT"}} for instance, not {reported!r}')
+    if unknown := frozenset(reported) - ALL_ROWS:
+        raise ValueError(
+            f"reported: unknown row type {sorted(map(str, unknown))[0]!r}; there are: {', '.join(sorted(ALL_ROWS))}"
+        )
+    return frozenset(reported)
+
+
+def _name(name: str | Callable[[str], str] | None, path_or_url: str, url: str, options: ConnectOptions) -> str:
+    if name is None:
+        return row_name(path_or_url, fold_ids=options.fold_ids)
+    if isinstance(name, str):
+        return name
+    made = name(url)
+    if not isinstance(made, str):
+        raise TypeError(f"name must be a str, or a function from the URL to a str; it gave {made!r}")
+    return made
+
+
+async def _path_of(function: URLFunction) -> str:
+    path = await result_of(function)
+    if not isinstance(path, str):
+        raise TypeError(f"the function that is given to connect must return a path or a URL, not {path!r}")
+    return path

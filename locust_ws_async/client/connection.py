@@ -6,10 +6,10 @@ import asyncio
 import uuid
 from asyncio import CancelledError, sleep
 from collections.abc import Coroutine, Generator
-from json import dumps, loads
+from json import dumps
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Self, SupportsFloat
+from typing import Any, Never, Self, SupportsFloat
 
 from websockets.exceptions import ConcurrencyError
 from websockets.frames import Close
@@ -18,8 +18,9 @@ from websockets.protocol import State as RFCState
 
 from ..exceptions import ConnectionClosed, ConnectionClosedOK, MessageTimeout, PingTimeout
 from ..hosting import no_inline_wait
+from .lazy_coroutine import refuse_plain_with
 from .messages.auto_replies import AutoReplies, KeepaliveRule
-from .messages.matching import Correlation, Match, any_message
+from .messages.matching import Correlation, Match, any_message, checked_match, take_json
 from .messages.message import Received, encode
 from .messages.requests import MessageWait, PendingWaits
 from .messages.router import MessageRouter
@@ -292,7 +293,7 @@ class WebSocketConnection(ConnectionLifecycle):
         Raises:
             json.JSONDecodeError: it is not JSON.
         """
-        return loads(await self.recv(timeout=timeout, since=since))
+        return take_json(await self.recv(timeout=timeout, since=since))
 
     def _receive_within(
         self, decode: bool | None, iterating: bool, timeout: float | None, since: SupportsFloat | None
@@ -471,7 +472,12 @@ class WebSocketConnection(ConnectionLifecycle):
         text = bytes(payload) if isinstance(payload, (bytearray, memoryview)) else payload
         if not isinstance(text, (str, bytes)):
             text = dumps(payload, separators=(",", ":"))
-        key = match.key_of_request(text) if isinstance(match, Correlation) else None
+        if isinstance(match, Correlation):
+            key = match.key_of_request(text)
+        else:
+            key = None
+            if not callable(match):
+                checked_match(match, "request")
         return self._message_wait((*encode(text), key), match, timeout, name, False, catch_response, since)
 
     def expect(
@@ -500,8 +506,7 @@ class WebSocketConnection(ConnectionLifecycle):
             since: count the time from this instant, a ``time.perf_counter()`` or a ``connection.arrived``, and take
                 only a message that arrived after it; older ones stay for others. ValueError if it is in the future.
         """
-        if isinstance(match, Correlation):
-            raise TypeError("json_field pairs a reply with its request; to expect a value: json_subset({...: value})")
+        checked_match(match, "expect")
         return self._message_wait(None, match, timeout, name, optional, catch_response, since)
 
     def _message_wait(
@@ -521,26 +526,29 @@ class WebSocketConnection(ConnectionLifecycle):
             self, self.client, self.router.pending, payload, match, timeout, name, optional, checked, since
         )
 
-    def on(self, match: Match, handler: Handler, *, name: str | None = None) -> Subscription:
+    def on(self, match: Match, handler: Handler, *, name: str | None = DEFAULT) -> Subscription:
         """
         Handle the messages that match, as they arrive and whatever the tasks do; also those that are there already and
         wait for ``recv``. They do not reach ``recv``.
 
-        Each is a ``WS PUSH`` row without a time; it is a failure if the handler raises, and ends nothing else.
+        Each is a ``WS PUSH`` row without a time; it is a failure if the handler raises, and ends nothing else. With
+        ``name=None`` there is no row, and what the handler raises goes to the loop's exception handler, by which Locust
+        lists it.
 
         Args:
             match: a predicate on the message.
             handler: called with the message, in the order of arrival. If it is ``async def``, later messages for
                 handlers wait until it is done.
-            name: the rows' name; by default the connection's.
+            name: the rows' name, by default the connection's; None for no rows.
         """
-        return self.router.subscriptions.on(match, handler, self.name if name is None else name)
+        return self.router.subscriptions.on(match, handler, self.name if name is DEFAULT else name)
 
     def measure_push(
         self,
         match: Match,
         *,
         sent_at: SentAt,
+        handler: Handler | None = None,
         name: str | None = None,
         clock_offset: float = 0.0,
         take: bool = True,
@@ -555,12 +563,15 @@ class WebSocketConnection(ConnectionLifecycle):
             match: a predicate on the message.
             sent_at: the JSON field with the time, in seconds or milliseconds since the epoch (a name, or a tuple of
                 names and indexes); or a function from the message to that number.
+            handler: called with the message, as by :meth:`on`, so that it need not be counted twice. The row is
+                reported when the handler is done, and fails if it raises.
             name: the rows' name; by default the connection's.
             clock_offset: seconds that the server's clock is ahead of this machine's.
             take: False leaves the messages to handlers and ``recv`` as well.
         """
         subscriptions = self.router.subscriptions
-        return subscriptions.measure_push(match, sent_at, self.name if name is None else name, clock_offset, take)
+        name = self.name if name is None else name
+        return subscriptions.measure_push(match, sent_at, name, clock_offset, take, handler)
 
     # Pings
 
@@ -632,6 +643,12 @@ class WebSocketConnection(ConnectionLifecycle):
         """
         self.start_close(_checked_close(code, reason))
         await self.wait_closed()
+
+    def __enter__(self) -> Never:
+        refuse_plain_with(self)
+
+    def __exit__(self, *exc: object) -> None:  # so that Python calls __enter__
+        pass
 
     async def __aenter__(self) -> Self:
         return self

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import inspect
 import os
 import re
 import socket
 import ssl as ssl_module
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, cast
 
 from .messages.auto_replies import KeepaliveRule
 from .opening.proxy import check_proxy
@@ -18,11 +20,16 @@ from .opening.tls import tls_context
 from .session.backoff import Backoff
 from .wire.compression import Deflate
 
-__all__ = ["USER_AGENT", "ConnectOptions"]
+__all__ = ["USER_AGENT", "ConnectOptions", "ConnectSettings", "nearest_name", "result_of"]
 
 USER_AGENT = "locust-ws-async"
 
+T = TypeVar("T")
+
 FilePath = str | os.PathLike[str]
+Headers = Mapping[str, str] | Iterable[tuple[str, str]]
+OrFunction: TypeAlias = T | Callable[[], T | Awaitable[T]]
+"""A value, or a function without parameters that gives it, which may be ``async def``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,19 +45,22 @@ class ConnectOptions:
         ImportError: the setting needs a package that is not installed.
     """
 
-    headers: Mapping[str, str] | Iterable[tuple[str, str]] = ()
-    """Extra headers of the opening handshake: a mapping, or pairs of name and value. A header given here replaces the
-    one that another setting would send under the same name; only cookies are joined to those of ``cookies``."""
+    headers: OrFunction[Headers] = ()
+    """Extra headers of the opening handshake: a mapping, or pairs of name and value, or a function as for ``bearer``. A
+    header given here replaces the one that another setting would send under the same name; only cookies are joined to
+    those of ``cookies``."""
 
-    cookies: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Cookies to send in the opening handshake, by name."""
+    cookies: OrFunction[Mapping[str, str]] = dataclasses.field(default_factory=dict)
+    """Cookies to send in the opening handshake, by name; or a function as for ``bearer``."""
 
     auth: tuple[str, str] | None = None
     """The user name and the password for basic authentication. They replace those of the URL. None sends those of the
     URL, if it has any."""
 
-    bearer: str | None = None
-    """A token to send as ``Authorization: Bearer``. It excludes ``auth``. None sends no token."""
+    bearer: OrFunction[str | None] = None
+    """A token to send as ``Authorization: Bearer``. It excludes ``auth``. Or a function that gives the token, which may
+    be ``async def``: it is called before each attempt to connect, reconnects included, and its time counts into no row.
+    On a user class it may be a method. None sends no token."""
 
     origin: str | None = None
     """The ``Origin`` header, as a browser sends it: ``https://shop.example``. None sends no such header."""
@@ -208,9 +218,29 @@ class ConnectOptions:
     # The settings as they are used: __post_init__ has made them so.
 
     @property
+    def computed(self) -> bool:
+        """Whether functions give some of the settings, so that :meth:`resolved` must come before they are used."""
+        return callable(self.bearer) or callable(self.headers) or callable(self.cookies)
+
+    async def resolved(self) -> ConnectOptions:
+        """
+        The settings of one attempt to connect, with what the functions among them give now.
+
+        Raises:
+            TypeError, ValueError: a function gave what the setting cannot be. What it raises itself is raised too.
+        """
+        functions = {name: value for name in _COMPUTED if callable(value := getattr(self, name))}
+        return self.replace({name: await result_of(function) for name, function in functions.items()})
+
+    @property
     def header_pairs(self) -> tuple[tuple[str, str], ...]:
         """``headers`` as pairs of name and value."""
         return cast("tuple[tuple[str, str], ...]", self.headers)
+
+    @property
+    def cookie_values(self) -> Mapping[str, str]:
+        """``cookies`` by name."""
+        return cast("Mapping[str, str]", self.cookies)
 
     @property
     def keepalive_rules(self) -> tuple[KeepaliveRule, ...]:
@@ -244,8 +274,10 @@ class ConnectOptions:
         if not changes:
             return self
         known = {field.name for field in dataclasses.fields(self)}
-        if unknown := changes.keys() - known:
-            raise TypeError(f"unknown option {sorted(unknown)[0]!r}; there are: {', '.join(sorted(known))}")
+        if unknown := sorted(changes.keys() - known):
+            nearest = nearest_name(unknown[0], known)
+            meant = "" if nearest is None else f" (is {nearest!r} meant?)"
+            raise TypeError(f"unknown option {unknown[0]!r}{meant}; there are: {', '.join(sorted(known))}")
         return dataclasses.replace(self, **changes)
 
 
@@ -259,6 +291,77 @@ _HANDSHAKE_HEADERS = {
     "sec-websocket-extensions": 'set compression = "deflate" to offer it',
     "sec-websocket-protocol": "set subprotocols",
 }
+
+
+class ConnectSettings(TypedDict, total=False):
+    """The fields of :class:`ConnectOptions`, as ``connect`` takes them: so that editors and type checkers know them."""
+
+    headers: OrFunction[Headers]
+    cookies: OrFunction[Mapping[str, str]]
+    auth: tuple[str, str] | None
+    bearer: OrFunction[str | None]
+    origin: str | None
+    user_agent: str | None
+    share_cookies: bool
+    share_headers: Sequence[str]
+    subprotocols: Sequence[str]
+    compression: Literal["deflate"] | Deflate | None
+    redirect_limit: int
+    ssl: ssl_module.SSLContext | None
+    verify: bool | FilePath
+    cert: FilePath | tuple[FilePath, FilePath | None] | None
+    server_hostname: str | None
+    proxy: str | bool | None
+    unix_socket: FilePath | None
+    local_address: str | Sequence[str] | SourceAddresses | None
+    fold_ids: bool
+    max_size: int | None
+    max_queue: int | None
+    overflow: Literal["pause", "drop", "fail"]
+    open_timeout: float | None
+    close_timeout: float
+    ping_interval: float | None
+    ping_timeout: float | None
+    request_timeout: float | None
+    record_last: int | None
+    record_to: FilePath | None
+    keepalive: KeepaliveRule | Sequence[KeepaliveRule]
+    reconnect: Backoff | None
+    on_connected: Callable[[Any], Awaitable[object]] | None
+
+
+_COMPUTED = ("bearer", "headers", "cookies")
+
+# What other clients call these settings: websockets, websocket-client and aiohttp.
+_ELSEWHERE = {
+    "additional_headers": "headers",
+    "ca_certs": "verify",
+    "compress": "compression",
+    "connect_timeout": "open_timeout",
+    "extra_headers": "headers",
+    "heartbeat": "ping_interval",
+    "http_proxy": "proxy",
+    "max_msg_size": "max_size",
+    "protocols": "subprotocols",
+    "source_address": "local_address",
+    "ssl_context": "ssl",
+    "sslopt": "ssl",
+    "user_agent_header": "user_agent",
+}
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str | None:
+    """Which of these names is meant by *name*, which is none of them; None if it looks like none."""
+    if name in _ELSEWHERE:
+        return _ELSEWHERE[name]
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.8)), None)
+
+
+async def result_of(function: Callable[[], Any]) -> Any:
+    """Call a function, ``async def`` or plain, to its end."""
+    result = function()
+    return await result if inspect.isawaitable(result) else result
+
 
 # One check for each kind of setting. It takes the name and the value of a setting, raises if the value is wrong, and
 # returns the value as the rest of the client uses it.
@@ -299,6 +402,10 @@ def _cookies(name: str, value: Any) -> Mapping[str, str]:
         if ";" in cookie + content or _NOT_IN_VALUE.search(cookie + content):
             raise ValueError(f"{name}: {cookie!r} contains a semicolon, a line break or another control character")
     return value
+
+
+def _or_function(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    return lambda name, value: value if callable(value) else check(name, value)
 
 
 def _auth(name: str, value: Any) -> Any:
@@ -476,10 +583,10 @@ def _path(value: object) -> object:
 
 
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    "headers": _headers,
-    "cookies": _cookies,
+    "headers": _or_function(_headers),
+    "cookies": _or_function(_cookies),
     "auth": _auth,
-    "bearer": _text,
+    "bearer": _or_function(_text),
     "origin": _text,
     "user_agent": _text,
     "share_headers": _header_names,

@@ -40,9 +40,11 @@ __all__ = [
     "current_task",
     "enter_task",
     "exception_of",
+    "get_frame",
     "get_running_loop",
     "leave_task",
     "must_cancel",
+    "never_retrieved",
     "refuse_free_threading",
     "remove_cancelled_timers",
     "set_running_loop",
@@ -122,6 +124,9 @@ if TYPE_CHECKING:
     def exception_of(task: asyncio.Task[Any], /) -> BaseException | None:
         """Return the exception of a *task* that is done, without marking it as retrieved as ``exception()`` does."""
 
+    def never_retrieved(task: asyncio.Task[Any], /) -> bool:
+        """Return whether a *task* that is done has failed and nobody has asked for its result or its exception."""
+
 else:
     require("asyncio.tasks", vars(asyncio.tasks), ["_enter_task", "_leave_task"])
     require("selectors", vars(selectors), ["_BaseSelectorImpl"])
@@ -138,6 +143,10 @@ else:
     current_task = asyncio.current_task if sys.version_info >= (3, 12) else asyncio.tasks._current_tasks.get
     must_cancel = attrgetter("_must_cancel")
     exception_of = attrgetter("_exception")
+    never_retrieved = attrgetter("_log_traceback")
+
+
+get_frame = sys._getframe
 
 
 def _check() -> None:

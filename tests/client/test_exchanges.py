@@ -131,7 +131,6 @@ def test_duplicates_go_to_recv(bench: Bench) -> None:
 def test_connects_and_requests_are_coroutines_for_tasks(bench: Bench) -> None:
     async def main() -> None:
         client = bench.client()
-        client.connect("/rpc")  # not used: nothing happens, and nothing is "never awaited"
         connection = await asyncio.create_task(client.connect("/rpc"))
         async with connection, asyncio.TaskGroup() as group:
             asks = [

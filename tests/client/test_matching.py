@@ -20,7 +20,12 @@ from locust_ws_async.client import (
     prefix,
     regex,
 )
+from locust_ws_async.client.messages import matching
 from locust_ws_async.client.messages.matching import matches, parse_json
+from locust_ws_async.exceptions import MessageTimeout
+from tests.support import SCALE
+
+from .helpers import Bench, run
 
 SCALARS = st.none() | st.booleans() | st.integers(-3, 3) | st.text("ab", max_size=2)
 JSON = st.recursive(
@@ -165,3 +170,78 @@ def test_the_oldest_that_matches_gets_it(steps: list[tuple[str, Any]]) -> None:
         assert received == got
 
     asyncio.run(main())
+
+
+# What is told of a match that finds nothing
+
+
+def test_a_match_that_raises_is_told_once(
+    bench: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr(matching, "_told_of", set())
+
+    def lacks_it(message: Any) -> bool:
+        return bool(json.loads(message)["id"] == 7)
+
+    def misspelt(message: Any) -> bool:
+        return bool(message.startwith("x"))
+
+    async def main() -> None:
+        async with bench.client().connect("/echo") as connection:
+            for match in (lacks_it, misspelt):
+                for _ in range(2):
+                    with pytest.raises(MessageTimeout) as caught:
+                        await connection.request('{"other": 1}', match=match, timeout=0.1 * SCALE)
+                    assert caught.value.__cause__ is not None
+
+    run(main())
+    told = [(record.levelname, record.getMessage()) for record in caplog.records if "raised" in record.getMessage()]
+    assert [level for level, _ in told] == ["INFO", "WARNING"]
+    assert "lacks_it raised KeyError('id')" in told[0][1] and "misspelt raised AttributeError(" in told[1][1]
+
+
+def test_a_timeout_tells_once_what_came_instead(bench: Bench, engine: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+
+    async def main() -> None:
+        async with bench.client().connect("/echo") as connection:
+            for name in (f"told {engine}", f"told {engine}", "nothing came"):
+                if name != "nothing came":
+                    await connection.send('{"kind": "' + "x" * 300 + '"}')
+                with pytest.raises(MessageTimeout):
+                    await connection.expect(json_subset({"kind": "y"}), timeout=0.1 * SCALE, name=name)
+                if name != "nothing came":
+                    await connection.recv()
+
+    run(main())
+    told = [record.getMessage() for record in caplog.records if "no message matched" in record.getMessage()]
+    assert len(told) == 1
+    assert told[0].startswith(
+        f"told {engine}: no message matched within the timeout. The last one that did not begins with"
+    )
+    assert '{"kind": "xxx' in told[0] and "x" * 200 not in told[0]
+
+
+def test_a_message_is_parsed_as_json_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[object] = []
+    loads = json.loads
+
+    def counted(text: Any, **options: Any) -> Any:
+        parsed.append(text)
+        return loads(text, **options)
+
+    async def main() -> None:
+        async with bench.client().connect("/echo") as connection:
+            connection.on(json_subset({"a": 1}), print)
+            connection.on(json_subset({"a": 2}), print)
+            monkeypatch.setattr(json, "loads", counted)
+            async with connection.request('{"b": 3}', match=json_subset({"b": 3}), catch_response=True) as reply:
+                reply.json()["b"] = 4  # it is the author's own
+                assert reply.json() == {"b": 3}
+            assert parsed == ['{"b": 3}'] * 2
+            await connection.send("no JSON")
+            await connection.recv()
+            assert parsed == ['{"b": 3}'] * 2 + ["no JSON"]
+
+    run(main())

@@ -326,11 +326,11 @@ def test_ignored_messages_are_counted_and_nothing_else(bench: Bench) -> None:
 def test_wrong_rules() -> None:
     with pytest.raises(ValueError, match="seconds must be greater than 0"):
         every(0, "x")
-    with pytest.raises(TypeError, match="the match must be a predicate"):
+    with pytest.raises(TypeError, match="the match must be a function of the message"):
         echo("keepalive")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="the match must be a predicate"):
+    with pytest.raises(TypeError, match="json_field pairs a reply with its request"):
         echo(json_field("id"))  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="the match must be a predicate"):
+    with pytest.raises(TypeError, match="the match must be a function of the message"):
         ignore("keepalive")  # type: ignore[arg-type]
 
 
@@ -377,3 +377,48 @@ def test_failing_when_the_queue_is_full(bench: Bench, headers: str) -> None:
 
     run(main())
     assert "the receive queue was full" in bench.failures()["WS SESSION"]
+
+
+def test_a_handler_without_a_row(bench: Bench) -> None:
+    got: list[str] = []
+    told: list[object] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context["exception"]))
+
+        async def handler(message: str) -> None:
+            got.append(message)
+            if message == "bad":
+                raise error
+
+        error = ValueError("bad")
+        async with bench.client().connect("/echo") as connection:
+            connection.on(lambda message: True, handler, name=None)
+            for message in ("good", "bad", "good"):
+                await connection.send(message)
+            await eventually(lambda: len(got) == 3)
+        assert told == [error]
+
+    run(main())
+    assert got == ["good", "bad", "good"]
+    assert "WS PUSH" not in bench.types()
+
+
+def test_a_measured_push_may_have_a_handler_and_is_one_row(bench: Bench) -> None:
+    got: list[str] = []
+
+    async def main() -> None:
+        async def handler(message: str) -> None:
+            got.append(message)
+            if len(got) == 2:
+                raise ValueError("second")
+
+        async with bench.client().connect("/ticker?rate=100&count=3") as connection:
+            connection.measure_push(lambda message: True, sent_at="sent_at", handler=handler)
+            await eventually(lambda: len(got) == 3)
+            await connection.wait_closed()
+
+    run(main())
+    pushes = [row for row in bench.rows if row.type == "WS PUSH"]
+    assert [repr(row.error) for row in pushes] == ["None", "ValueError('second')", "None"]
+    assert all(row.time is not None for row in pushes)

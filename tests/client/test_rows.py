@@ -130,7 +130,7 @@ def test_without_an_escalation_the_loop_is_told(engine: str, bench: Bench) -> No
 
 def test_nothing_happens_until_it_is_awaited(bench: Bench) -> None:
     async def main() -> None:
-        bench.client().connect("/echo")
+        bench.client().connect("/echo").close()
 
     run(main())
     assert bench.rows == []

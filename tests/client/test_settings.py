@@ -88,7 +88,10 @@ PACKAGE = Path(locust_ws_async.__file__).parent
         ({"redirect_limit": -1}, "redirect_limit must be 0 or more, not -1"),
         ({"redirect_limit": None}, "redirect_limit must be 0 or more, not None"),
         ({"ssl": True}, "ssl must be an ssl.SSLContext or None, not True"),
-        ({"open_timout": 1}, "unknown option 'open_timout'; there are: auth, bearer, cert"),
+        (
+            {"open_timout": 1},
+            "unknown option 'open_timout' \\(is 'open_timeout' meant\\?\\); there are: auth, bearer, cert",
+        ),
     ],
 )
 def test_a_wrong_option_is_named_at_once(bench: Bench, options: dict[str, Any], message: str) -> None:

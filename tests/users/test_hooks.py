@@ -216,23 +216,18 @@ def test_a_user_whose_hooks_fail_closes_its_connections(run: Run, server: Server
     )
     assert result.code == 1
     assert sorted(result.notes) == [["Stopping", "stops"], ["StopsAtOnce", "stops"]]
-    assert result.exceptions == {"no start": 1}
+    assert result.exceptions == {"no start": 1, "no stop": 1}
     assert "ValueError: no stop" in result.complaints
     assert server.counts()["closes"] == {"1000": 3}
     assert result.counts["WS SESSION /echo"] == 3
 
 
 @pytest.mark.parametrize(
-    ("connect", "error"),
-    [
-        ("await {}", "connection refused"),
-        ("await in_group({})", "unhandled errors in a TaskGroup (1 sub-exception)"),
-    ],
+    "connect",
+    ["await {}", "await in_group({})"],
     ids=["alone", "in a group"],
 )
-def test_an_on_start_that_cannot_connect_is_called_again(
-    start: Start, server: Server, connect: str, error: str
-) -> None:
+def test_an_on_start_that_cannot_connect_is_called_again(start: Start, server: Server, connect: str) -> None:
     port = unused_port()
     locust = start(
         f"""
@@ -282,7 +277,7 @@ def test_an_on_start_that_cannot_connect_is_called_again(
     attempts = result.notes.count(["connects"])
     assert result.complaints == ""
     assert result.failures == {"WS CONNECT second": {"ConnectionRefused('connection refused')": attempts - 1}}
-    assert result.exceptions == {error: attempts - 1}
+    assert result.exceptions == {}
     assert result.counts["WS CONNECT first"] == result.counts["WS SESSION first"] == attempts
     assert server.counts()["closes"] == {"1000": attempts}
 
@@ -308,7 +303,7 @@ def test_an_on_start_that_cannot_connect_ends_the_user_after_its_attempts(run: R
     )
     assert result.code == 1
     assert result.notes == [["connects"]] * 3
-    assert result.exceptions == {"connection refused": 3}
+    assert result.exceptions == {}
     assert result.complaints.count("ERROR/locust.user.users: connection refused") == 1
 
 

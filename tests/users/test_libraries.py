@@ -82,3 +82,52 @@ def test_libraries(run: Callable[..., LocustRun], ports: tuple[int, int]) -> Non
         "ASYNC socketio": 3,
     }
     assert (result.code, result.complaints) == (0, "")
+
+
+@pytest.mark.parametrize("when", ["before", "later", "after init_gevent"])
+def test_grpc_aio(run: Callable[..., LocustRun], when: str) -> None:
+    """It waits in a thread of its own, which gevent would make a greenlet, that would freeze the process."""
+    pytest.importorskip("grpc")
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.users.grpc_server"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdin is not None and server.stdout is not None
+        port = int(server.stdout.readline())
+        result = run(
+            f"""
+            if {when!r} != "later":
+                import grpc
+            if {when!r} == "after init_gevent":
+                import grpc.experimental.gevent
+                grpc.experimental.gevent.init_gevent()
+
+            quit_when_done()
+
+            class Caller(AsyncUser):
+                @task
+                async def call_and_go_on(self):
+                    import grpc
+
+                    turns = 0
+
+                    async def turn():
+                        nonlocal turns
+                        while True:
+                            await asyncio.sleep(0.001)
+                            turns += 1
+
+                    turning = asyncio.create_task(turn())
+                    async with grpc.aio.insecure_channel("127.0.0.1:{port}") as channel:
+                        for _ in range(5):
+                            call = channel.unary_unary("/shop.Cart/Get")(b"hello", wait_for_ready=True)
+                            assert await self.timed("call", call) == b"hello"
+                    turning.cancel()
+                    assert turns
+                    raise StopUser
+            """,
+            "-u",
+            "3",
+            python=(),
+        )
+        server.stdin.close()
+    assert (result.code, result.counts) == (0, {"ASYNC call": 15}), result.stderr

@@ -427,7 +427,7 @@ def test_exceptions_of_tasks_are_counted_and_the_user_goes_on(run: Run) -> None:
         """
     )
     assert result.code == 1
-    assert result.exceptions == {"async": 2, "plain": 1}
+    assert result.exceptions == {"async": 2, "plain": 1, "task set stops": 1}
     assert result.notes == [["user stops"]]
     assert result.complaints.count("ERROR/locust.user.task: async") == 2
     assert result.complaints.count("ERROR/root: Uncaught exception in on_stop") == 1

@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import Protocol
 
 from ..observing.events import KEEPALIVE, ReportOperation
-from .matching import Correlation, Match, matches
+from .matching import Match, checked_match, matches
 from .message import encode
 
 __all__ = ["AutoReplies", "AutoReply", "KeepaliveRule", "PeriodicSend", "echo", "every", "ignore", "reply"]
@@ -91,8 +91,7 @@ def ignore(match: Match) -> AutoReply:
 
 
 def _auto_reply(match: Match, payload: Payload | Callable[[Payload], Payload] | None, name: str | None) -> AutoReply:
-    if isinstance(match, Correlation) or not callable(match):
-        raise TypeError("keepalive: the match must be a predicate on the message, as json_subset({...}) makes it")
+    checked_match(match, "keepalive")
     return AutoReply(match, payload, name)
 
 

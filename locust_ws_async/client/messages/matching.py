@@ -8,11 +8,15 @@ so ``lambda message: json.loads(message)["id"] == 7`` is fine where some message
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Callable, Hashable
 from typing import Any
 
 __all__ = ["Correlation", "Match", "any_message", "json_field", "json_subset", "prefix", "regex"]
+
+_logger = logging.getLogger("locust_ws_async.client")
+_told_of: set[object] = set()  # the code of the matches that have raised; each is told once
 
 Match = Callable[[str | bytes], bool]
 
@@ -21,8 +25,44 @@ def matches(match: Match, message: str | bytes) -> bool:
     """Whether the message matches. An exception of the match means no."""
     try:
         return bool(match(message))
-    except Exception:
+    except Exception as exc:
+        match_raised(match, exc)
         return False
+
+
+def match_raised(match: Match, exc: Exception) -> None:
+    """Tell once that a match has raised, which it may where a message lacks what it looks at."""
+    code = getattr(match, "__code__", type(match))
+    if code in _told_of or code in _OURS:
+        return
+    _told_of.add(code)
+    # What a message that is meant for others causes is no warning.
+    level = logging.INFO if isinstance(exc, (LookupError, TypeError, ValueError)) else logging.WARNING
+    _logger.log(
+        level,
+        "The match %s raised %r for a message, which means that it does not match. (Told once for each match.)",
+        getattr(match, "__qualname__", repr(match)),
+        exc,
+    )
+
+
+def checked_match(match: object, caller: str) -> None:
+    """
+    Raise ``TypeError`` for what is no predicate on a message.
+
+    Args:
+        match: what the author gave.
+        caller: the name of the method that it was given to.
+    """
+    if isinstance(match, Correlation):
+        raise TypeError(
+            f"{caller}: json_field pairs a reply with its request; to expect a value: json_subset({{...: value}})"
+        )
+    if not callable(match):
+        raise TypeError(
+            f"{caller}: the match must be a function of the message that returns a bool, not {match!r}: prefix(...), "
+            "regex(...) and json_subset({...}) make one, and json_field(...) pairs a request with its reply"
+        )
 
 
 def any_message(message: str | bytes) -> bool:
@@ -44,6 +84,7 @@ def json_subset(expected: Any) -> Match:
     def match(message: str | bytes) -> bool:
         return _contains(parse_json(message), expected)
 
+    _OURS.add(match.__code__)  # it raises for what is not JSON
     return match
 
 
@@ -163,7 +204,12 @@ def _hashable(value: Any) -> Hashable:
     return (isinstance(value, bool), value)
 
 
+_OURS: set[object] = set()
+
 _last: tuple[str | bytes | None, Any] = (None, None)
+"""The message that was parsed last, and its value, or ``_NOT_JSON``."""
+
+_NOT_JSON = object()
 
 
 def parse_json(message: str | bytes) -> Any:
@@ -175,9 +221,21 @@ def parse_json(message: str | bytes) -> Any:
     global _last
     message_parsed, value = _last
     if message_parsed is not message:
-        value = json.loads(message)
+        try:
+            value = json.loads(message)
+        except (ValueError, RecursionError):  # the last: nested too deep for Python's parser
+            value = _NOT_JSON
         _last = (message, value)
+    if value is _NOT_JSON:
+        raise ValueError("not JSON")
     return value
+
+
+def take_json(message: str | bytes) -> Any:
+    """Parse a message as JSON for code that may change the value; a predicate that has just done so has done it."""
+    global _last
+    (message_parsed, value), _last = _last, (None, None)
+    return value if message_parsed is message and value is not _NOT_JSON else json.loads(message)
 
 
 def clear_json_cache() -> None:

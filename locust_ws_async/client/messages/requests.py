@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import logging
 from collections.abc import Callable, Coroutine, Hashable
 from time import perf_counter
 from types import TracebackType
@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol, SupportsFloat
 from ...exceptions import CatchResponseError, ConnectionClosed, MessageTimeout
 from ..lazy_coroutine import LazyCoroutine
 from ..observing.events import RECV, REQUEST, ReportOperation
-from .matching import Correlation, Match
+from .matching import Correlation, Match, match_raised, take_json
 from .message import Received
 from .queue import ReceiveQueue
 from .since import checked_since
@@ -22,6 +22,11 @@ __all__ = ["MessageWait", "PendingWaits", "Reply"]
 # A reply that comes after its timeout is reported as late, within so many seconds, and for so many requests at a time.
 _LATE_SECONDS = 60.0
 _LATE_COUNT = 1000
+
+_logger = logging.getLogger("locust_ws_async.client")
+_told_of: set[str] = set()  # the names of waits that have timed out; the message that they did not match is told once
+
+_SHOWN = 200  # characters or bytes of a message, in the log
 
 _NOT_READ = "no message that matches within the timeout, and none was read: the queue of recv is full (max_queue)"
 
@@ -99,7 +104,7 @@ class PendingWaits:
     One timer serves all waits. It is set for the earliest deadline, and left alone when that wait ends in time.
     """
 
-    __slots__ = ("_all", "_connection", "_keyed", "_late", "_loop", "_plain", "_sequence", "_timer")
+    __slots__ = ("_all", "_connection", "_keyed", "_late", "_loop", "_plain", "_sequence", "_timer", "_unmatched")
 
     def __init__(self, connection: ConnectionForWaits, loop: asyncio.AbstractEventLoop) -> None:
         self._connection = connection
@@ -110,6 +115,8 @@ class PendingWaits:
         self._keyed: dict[Correlation, dict[Hashable, list[PendingWait]]] = {}
         self._late: dict[int, PendingWait] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._unmatched: tuple[str | bytes, float] | None = None
+        """The last message that no wait wanted while there was one, or its beginning, and its arrival."""
 
     def take_queued(self, match: Match, since: float | None) -> Received | None:
         """Take the first message that matches, and arrived after ``since``, out of those that wait for ``recv``."""
@@ -196,6 +203,8 @@ class PendingWaits:
                 oldest = wait
                 break
         if oldest is None:
+            if self._all:
+                self._unmatched = (message if size <= _SHOWN else message[:_SHOWN]), arrived
             return False
         self.remove(oldest)
         if oldest.future is None or oldest.future.done():
@@ -209,7 +218,9 @@ class PendingWaits:
         try:
             return bool(wait.match(message))
         except Exception as exc:
-            wait.match_error = wait.match_error or exc
+            if wait.match_error is None:
+                wait.match_error = exc
+                match_raised(wait.match, exc)
             return False
 
     def abandon(self, wait: PendingWait) -> None:
@@ -280,9 +291,27 @@ class PendingWaits:
             elif not wait.future.done():
                 error = MessageTimeout(_NOT_READ) if self._connection.queue.paused else MessageTimeout()
                 error.__cause__ = wait.match_error
+                if wait.name not in _told_of:
+                    self._tell_of_unmatched(wait)
                 wait.future.set_exception(error)
                 self.abandon(wait)
         self._set_timer(min((wait.deadline for wait in self._all.values()), default=float("inf")))
+
+    def _tell_of_unmatched(self, wait: PendingWait) -> None:
+        queue = self._connection.queue
+        if self._unmatched is not None and self._unmatched[1] >= wait.started:
+            message = self._unmatched[0]
+        elif queue:  # it had come before
+            message = queue[-1][0]
+        else:
+            return
+        _told_of.add(wait.name)
+        _logger.info(
+            "%s: no message matched within the timeout. The last one that did not begins with %r. "
+            "(Told once for each name.)",
+            wait.name,
+            message[:_SHOWN],
+        )
 
 
 class Reply:
@@ -304,7 +333,7 @@ class Reply:
         """
         if self.message is None:
             raise ValueError("there is no message: the expectation was not met")
-        return json.loads(self.message)
+        return take_json(self.message)
 
     def success(self) -> None:
         """Report a success, whatever else happens in the block."""
@@ -407,7 +436,7 @@ class MessageWait(LazyCoroutine[Any]):
         checked: bool,
         since: SupportsFloat | None,
     ) -> None:
-        super().__init__()
+        super().__init__(depth=4)
         self._connection = connection
         self._client = client
         self._pending = pending
@@ -421,8 +450,15 @@ class MessageWait(LazyCoroutine[Any]):
         self._outcome: _Outcome | None = None  # of a block that checks
         self._reply: Reply | None = None
 
+    @property
+    def _called(self) -> str:
+        return "WebSocketConnection.expect" if self._payload is None else "WebSocketConnection.request"
+
+    _hint = "`message = await connection...`, or `async with` to check it"
+
     def _begin(self) -> Coroutine[Any, Any, Any]:
         if self._checked:
+            self._caller = None  # which needs no warning beside this
             raise TypeError("catch_response=True needs a block to check in: `async with ... as reply:`")
         return self._complete()
 

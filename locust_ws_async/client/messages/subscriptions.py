@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from math import isfinite
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ...hosting import cancels_current_task, is_kill
 from ..observing.events import PUSH, ReportOperation
-from .matching import Match, field, matches
+from .matching import Match, checked_match, field, matches
 from .queue import ReceiveQueue
 
 __all__ = ["Handler", "SentAt", "Subscription", "Subscriptions"]
@@ -38,7 +38,7 @@ class Subscription:
         self,
         subscriptions: Subscriptions,
         match: Match,
-        name: str,
+        name: str | None,
         handler: Handler | None,
         measure: Callable[[Any, float], float] | None,
         consumes: bool,
@@ -85,6 +85,22 @@ class ConnectionForSubscriptions(Protocol):
     def escalate(self, exc: BaseException) -> None: ...
 
 
+class _Push(NamedTuple):
+    """A message for a subscription, and what its row will tell."""
+
+    message: str | bytes
+    size: int
+    arrived: float
+    age: float | None = None
+    """Milliseconds, where they are measured."""
+    error: BaseException | None = None
+
+
+def _check_handler(handler: object, caller: str) -> None:
+    if not callable(handler):
+        raise TypeError(f"{caller}: the handler must be a function of the message, async def or def, not {handler!r}")
+
+
 class Subscriptions:
     """
     The subscriptions of one connection, in the order in which they were made: the first that matches takes a message.
@@ -98,17 +114,28 @@ class Subscriptions:
     def __init__(self, connection: ConnectionForSubscriptions) -> None:
         self._connection = connection
         self._subscriptions: list[Subscription] = []
-        self._queued: deque[tuple[Subscription, str | bytes, int, float]] = deque()
+        self._queued: deque[tuple[Subscription, _Push]] = deque()
         self._task: asyncio.Task[None] | None = None
 
-    def on(self, match: Match, handler: Handler, name: str) -> Subscription:
+    def on(self, match: Match, handler: Handler, name: str | None) -> Subscription:
         """Do what ``WebSocketConnection.on`` promises."""
+        checked_match(match, "on")
+        _check_handler(handler, "on")
         return self._add(Subscription(self, match, name, handler, None, True))
 
     def measure_push(
-        self, match: Match, sent_at: SentAt, name: str, clock_offset: float, consumes: bool
+        self,
+        match: Match,
+        sent_at: SentAt,
+        name: str,
+        clock_offset: float,
+        consumes: bool,
+        handler: Handler | None,
     ) -> Subscription:
         """Do what ``WebSocketConnection.measure_push`` promises."""
+        checked_match(match, "measure_push")
+        if handler is not None:
+            _check_handler(handler, "measure_push")
         value_of = sent_at if callable(sent_at) else field(sent_at)
 
         def age(message: Any, arrived: float) -> float:
@@ -118,7 +145,7 @@ class Subscriptions:
             seconds = value / 1000 if abs(value) > _MAX_SECONDS else value
             return time.time() - (perf_counter() - arrived) + clock_offset - seconds
 
-        return self._add(Subscription(self, match, name, None, age, consumes))
+        return self._add(Subscription(self, match, name, handler, age, consumes))
 
     def _add(self, subscription: Subscription) -> Subscription:
         self._subscriptions.append(subscription)
@@ -145,55 +172,43 @@ class Subscriptions:
     def _handle(self, subscription: Subscription, message: str | bytes, size: int, arrived: float) -> None:
         if self._connection.killed:
             return
+        push = _Push(message, size, arrived)
         if subscription.measure is not None:
-            self._measure(subscription, subscription.measure, message, size, arrived)
-            return
-        self._queued.append((subscription, message, size, arrived))
-        if self._task is None:
-            self._drain()
-
-    def _measure(
-        self,
-        subscription: Subscription,
-        age: Callable[[Any, float], float],
-        message: str | bytes,
-        size: int,
-        arrived: float,
-    ) -> None:
-        milliseconds: float | None = None
-        error: BaseException | None = None
-        try:
-            milliseconds = age(message, arrived) * 1000.0
-        except BaseException as exc:
-            if is_kill(exc):
-                self._connection.escalate(exc)
-                return
-            error = exc
-        self._connection.report_in_background(PUSH, subscription.name, milliseconds, size, error, arrived, message)
-
-    def _drain(self) -> None:
-        while self._queued:
-            subscription, message, size, arrived = self._queued.popleft()
-            assert subscription.handler is not None
             try:
-                context = subscription.context.copy()  # a context cannot be entered twice at a time
-                self._connection.arrived = arrived
-                result = context.run(subscription.handler, message)
+                push = push._replace(age=subscription.measure(message, arrived) * 1000.0)
             except BaseException as exc:
                 if is_kill(exc):
                     self._connection.escalate(exc)
                     return
-                self._report(subscription, message, size, arrived, exc)
+                push = push._replace(error=exc)
+        if subscription.handler is None:
+            self._report(subscription, push, None)
+            return
+        self._queued.append((subscription, push))
+        if self._task is None:
+            self._drain()
+
+    def _drain(self) -> None:
+        while self._queued:
+            subscription, push = self._queued.popleft()
+            assert subscription.handler is not None
+            try:
+                context = subscription.context.copy()  # a context cannot be entered twice at a time
+                self._connection.arrived = push.arrived
+                result = context.run(subscription.handler, push.message)
+            except BaseException as exc:
+                if is_kill(exc):
+                    self._connection.escalate(exc)
+                    return
+                self._report(subscription, push, exc)
                 continue
             if inspect.isawaitable(result):
-                finish = self._await_handler(result, subscription, message, size, arrived)
+                finish = self._await_handler(result, subscription, push)
                 self._task = asyncio.get_running_loop().create_task(finish, context=context)
                 return
-            self._report(subscription, message, size, arrived, None)
+            self._report(subscription, push, None)
 
-    async def _await_handler(
-        self, result: Awaitable[None], subscription: Subscription, message: str | bytes, size: int, arrived: float
-    ) -> None:
+    async def _await_handler(self, result: Awaitable[None], subscription: Subscription, push: _Push) -> None:
         error: BaseException | None = None
         try:
             await result
@@ -203,14 +218,20 @@ class Subscriptions:
                 raise
             error = exc
         self._task = None
-        self._report(subscription, message, size, arrived, error)
+        self._report(subscription, push, error)
         self._drain()
 
-    def _report(
-        self, subscription: Subscription, message: str | bytes, size: int, arrived: float, error: BaseException | None
-    ) -> None:
+    def _report(self, subscription: Subscription, push: _Push, error: BaseException | None) -> None:
+        """Report a push, with the ``error`` of its handler."""
         if isinstance(error, self._connection.client.control_flow):
             self._connection.escalate(error)
             error = None
-        # The row has no time: how long the author's own code takes is no property of the server.
-        self._connection.report_in_background(PUSH, subscription.name, None, size, error, arrived, message)
+        if subscription.name is not None:
+            # Without an age the row has no time: how long the author's own code takes is no property of the server.
+            self._connection.report_in_background(
+                PUSH, subscription.name, push.age, push.size, push.error or error, push.arrived, push.message
+            )
+        elif error is not None:
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "exception in a handler of pushed messages that has no row", "exception": error}
+            )

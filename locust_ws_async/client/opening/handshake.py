@@ -74,7 +74,7 @@ def handshake_target(url: str, options: ConnectOptions, session: HTTPSession | N
                 add(name, value.decode("latin-1") if isinstance(value, bytes) else value)
         if options.share_cookies:
             shared_cookies = matching_cookies(session.cookies, url)
-    cookies = cookie_header(shared_cookies, options.cookies)
+    cookies = cookie_header(shared_cookies, options.cookie_values)
     if cookies:
         given_cookies = [value for name, value in headers if name.lower() == "cookie"]
         headers = [pair for pair in headers if pair[0].lower() != "cookie"]

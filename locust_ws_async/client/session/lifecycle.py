@@ -56,6 +56,7 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
         "_report_send",
         "_router",
         "_wire_send",
+        "next_url",
         "pings",
         "queue",
         "wire",
@@ -75,6 +76,8 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
         self._report_recv = client.report if RECV in client.reported else None
         self._close_timer: asyncio.TimerHandle | None = None
         self._reconnecting: asyncio.Task[None] | None = None
+        self.next_url: Callable[[], Awaitable[str]] | None = None
+        """Gives the URL of each reconnect, where a function was given for it."""
         self.queue = ReceiveQueue(self, options.max_queue, options.overflow)
         self.pings = Pings(self, self._loop)
         self._router: MessageRouter | None = None
@@ -151,9 +154,12 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
             raise
 
     async def _attempt(self, request_type: str, started: float) -> None:
+        options = self._options
+        if options.computed:
+            options = await options.resolved()
         phases = self.stats.connect = ConnectPhases()
         try:
-            await self.client.connect_to_url(self.url, self._options, self._sink(), phases)
+            await self.client.connect_to_url(self.url, options, self._sink(), phases)
         except ConnectError as exc:
             self._report_failure(request_type, started, exc)
             raise
@@ -197,6 +203,8 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
                 await asyncio.sleep(life.delay)
                 self._do(life.delay_over())
                 try:
+                    if self.next_url is not None:
+                        self.url = await self.next_url()
                     await self._attempt(RECONNECT, perf_counter())
                 except (Exception, asyncio.CancelledError) as exc:
                     if cancels_current_task(exc):

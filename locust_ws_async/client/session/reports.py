@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from time import perf_counter
 from typing import Any, Protocol
 
-from ...exceptions import ConnectionClosed, ConnectionClosedOK, NotRecovered
+from ...exceptions import ConnectionClosed, ConnectionClosedOK, NotRecovered, WebSocketError
 from ...hosting import is_kill
 from ..messages.message import Received
 from ..observing.events import RECOVERY, REQUEST, SESSION, Report
@@ -99,6 +99,8 @@ class ConnectionReports:
             self._recorder.save(request_type, name, error)
         client = self.client
         if request_type in client.reported:
+            if isinstance(error, WebSocketError):
+                error.is_row = True
             client.report(request_type, name, response_time, size, error, started, self.url, response)
 
     def report_in_background(
