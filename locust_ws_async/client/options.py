@@ -307,6 +307,7 @@ class ConnectSettings(TypedDict, total=False):
     subprotocols: Sequence[str]
     compression: Literal["deflate"] | Deflate | None
     redirect_limit: int
+    redirect_headers: Sequence[str]
     ssl: ssl_module.SSLContext | None
     verify: bool | FilePath
     cert: FilePath | tuple[FilePath, FilePath | None] | None
@@ -314,6 +315,7 @@ class ConnectSettings(TypedDict, total=False):
     proxy: str | bool | None
     unix_socket: FilePath | None
     local_address: str | Sequence[str] | SourceAddresses | None
+    lookups: int
     fold_ids: bool
     max_size: int | None
     max_queue: int | None
@@ -323,11 +325,13 @@ class ConnectSettings(TypedDict, total=False):
     ping_interval: float | None
     ping_timeout: float | None
     request_timeout: float | None
+    recv_timeout: float | None
     record_last: int | None
     record_to: FilePath | None
     keepalive: KeepaliveRule | Sequence[KeepaliveRule]
     reconnect: Backoff | None
     on_connected: Callable[[Any], Awaitable[object]] | None
+    on_connected_timeout: float | Literal["open_timeout"] | None
 
 
 _COMPUTED = ("bearer", "headers", "cookies")
