@@ -25,9 +25,8 @@ MAX_HEAD = 64 * 1024
 MAX_BODY = 64 * 1024
 """Bytes that are kept of the body of an answer that is none of a WebSocket."""
 
-_END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
 _STATUS_LINE = re.compile(rb"HTTP/([0-9])\.([0-9])[ \t]+([1-9][0-9][0-9])(?:[ \t]+([^\r\n]*))?\r?")
-_HEADER = re.compile(rb"([-!#$%&'*+.^_`|~0-9A-Za-z]+):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*\r?")
+_HEADER = re.compile(rb"([-!#$%&'*+.^_`|~0-9A-Za-z]+):([\t\x20-\x7e\x80-\xff]*)\r?")
 _FOLD = re.compile(rb"\r?\n[ \t]+")  # obsolete, and to be read as a space (RFC 9112 section 5.2)
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[^\r\n]*\r?\n")
 _BODILESS = frozenset({204, 304})
@@ -78,9 +77,9 @@ class Answer:
             return self._feed_body(data)
         searched = max(0, len(self._head) - 3)
         head = self._head + data
-        while end := _END_OF_HEAD.search(head, searched):
-            response = self._parse(head[: end.start()])
-            head = head[end.end() :]
+        while (end := _end_of_head(head, searched)) >= 0:
+            response = self._parse(head[:end])
+            head = head[end:]
             if 100 <= response.status_code < 200 and response.status_code != 101:
                 searched = 0
                 continue
@@ -110,18 +109,22 @@ class Answer:
     def _parse(self, head: bytes) -> Response:
         if len(head) > MAX_HEAD:
             raise HandshakeError(TOO_LONG)
-        lines = _FOLD.sub(b" ", head).split(b"\n")
+        if b"\n " in head or b"\n\t" in head:
+            head = _FOLD.sub(b" ", head)
+        lines = head.split(b"\n")
         status = _STATUS_LINE.fullmatch(lines[0])
         if status is None:
             raise HandshakeError(NO_ANSWER)
         headers = Headers()
         for line in lines[1:]:
+            if line in (b"", b"\r"):
+                continue
             header = _HEADER.fullmatch(line)
             if header is None:
                 self.malformed = True
             else:
                 # ISO 8859-1, as all of HTTP was once (RFC 9110 section 5.5): no byte is lost.
-                headers.set_insecure(header[1].decode("ascii"), header[2].decode("iso-8859-1"))
+                headers.set_insecure(header[1].decode("ascii"), header[2].strip(b" \t").decode("iso-8859-1"))
         self.old_http = (status[1], status[2]) < (b"1", b"1")
         return Response(int(status[3]), (status[4] or b"").decode("iso-8859-1"), headers)
 
@@ -202,6 +205,15 @@ def agreed_subprotocol(answer: Answer, key: str, offered: tuple[str, ...]) -> st
     if subprotocol not in offered:
         raise HandshakeError(NOT_OFFERED)
     return subprotocol
+
+
+def _end_of_head(data: bytes, start: int) -> int:
+    """Where the empty line ends; -1 if it is not there yet."""
+    # Not by a regular expression, which would look at each byte for a line break without CR.
+    end, bare = data.find(b"\n\r\n", start), data.find(b"\n\n", start)
+    if bare >= 0 and (end < 0 or bare < end):
+        return bare + 2
+    return end + 3 if end >= 0 else -1
 
 
 def _tokens(headers: Headers, name: str) -> Iterator[str]:
