@@ -13,9 +13,13 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import logging
 from collections.abc import Callable, Coroutine
+from types import CodeType
 from typing import Any
 
+from gevent import get_hub
+from greenlet import getcurrent, greenlet
 from locust import TaskSet, User
 from locust.exception import RescheduleTask, RescheduleTaskImmediately
 
@@ -25,6 +29,8 @@ from .internals.cpython import get_running_loop
 from .internals.locust import replace_sleep
 
 __all__: list[str] = []
+
+logger = logging.getLogger(__name__)
 
 _HOOKS = ("on_start", "on_stop", "wait_time")
 
@@ -46,7 +52,7 @@ def adopt(taskset: TaskSet) -> TaskSet:
     if type(taskset).on_start is not TaskSet.on_start:
         replaced.on_start = functools.partial(call, host, taskset.on_start)
     if type(taskset).on_stop is not TaskSet.on_stop:
-        replaced.on_stop = functools.partial(call, host, taskset.on_stop)
+        replaced.on_stop = functools.partial(call_on_stop, host, taskset.on_stop)
     replace_sleep(taskset, sleep)
     return taskset
 
@@ -61,6 +67,45 @@ def call(host: LoopHost, function: Callable[..., Any], *args: Any) -> Any:
     result = host.call(function, *args)
     # A decorator may have hidden the async def.
     return _run(host, result) if inspect.iscoroutine(result) else result
+
+
+def call_on_stop(host: LoopHost, on_stop: Callable[[], Any]) -> Any:
+    """Call an ``on_stop`` to its end. If that has not come after `cancel_timeout`, the log says what it waits for.
+
+    It goes on all the same, as in Locust: it may have much to do. But the run does not end before it.
+    """
+    timer = get_hub().loop.timer(host.cancel_timeout)
+    timer.start(_tell_slow, host, on_stop, getcurrent())
+    try:
+        return call(host, on_stop)
+    finally:
+        timer.close()
+
+
+def _tell_slow(host: LoopHost, on_stop: Callable[[], Any], caller: greenlet) -> None:
+    function = inspect.unwrap(on_stop)
+    code: CodeType | None = getattr(function, "__code__", None)  # it may be any callable
+    line = None if code is None else _present_line(code, host, caller) or code.co_firstlineno
+    logger.warning(
+        "%s has not ended within cancel_timeout (%s s): the stop waits for it%s",
+        getattr(function, "__qualname__", function),
+        host.cancel_timeout,
+        "" if code is None else f", at {code.co_filename}:{line}",
+    )
+
+
+def _present_line(code: CodeType, host: LoopHost, caller: greenlet) -> int | None:
+    """The line that a function of this code is at: it is on the stack of *caller*, or in a task that waits."""
+    frame = caller.gr_frame
+    while frame is not None:
+        if frame.f_code is code:
+            return frame.f_lineno
+        frame = frame.f_back
+    for task in host.loop.tasks if host.loop is not None else ():
+        for frame in task.get_stack(limit=1):
+            if frame.f_code is code:
+                return frame.f_lineno
+    return None
 
 
 def _run(host: LoopHost, coro: Coroutine[Any, Any, Any]) -> Any:

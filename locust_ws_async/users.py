@@ -37,7 +37,7 @@ from .exceptions import ConnectError
 from .http_session import http_session
 from .internals.locust import adopt_root_task_set, is_stopping, is_waiting, set_running, set_waiting
 from .request_events import reporter
-from .tasksets import adopt, call, contains_only, refuse_generators, refuse_unawaited
+from .tasksets import adopt, call, call_on_stop, contains_only, refuse_generators, refuse_unawaited
 
 if TYPE_CHECKING:
     from ssl import SSLContext  # at run time it has to come after Locust, which patches it
@@ -49,6 +49,10 @@ __all__ = ["AsyncUser", "AsyncWebSocketUser"]
 T = TypeVar("T")
 
 _DEFAULTS = ConnectOptions()
+
+# Seconds for closing handshakes when cancelled code has used up the time of the stop: a server that answers at once is
+# not to be reported as one that does not.
+_LEAST_TO_CLOSE = 1.0
 
 # What Locust's task sets understand, wherever in the user's loop it is raised (TaskSet.run() and EventHook.fire()).
 _CONTROL_FLOW = (StopUser, StopTest, RescheduleTask, RescheduleTaskImmediately, InterruptTaskSet)
@@ -68,13 +72,15 @@ class AsyncUser(User):
     though no other user.
 
     When Locust stops the user, the running coroutine is cancelled and gets `cancel_timeout` seconds for its
-    ``finally`` blocks; then ``on_stop`` runs; then background tasks are cancelled in the same way.
+    ``finally`` blocks; then ``on_stop`` runs; then background tasks are cancelled, and have what is left of these
+    seconds.
     """
 
     abstract = True
 
     cancel_timeout: float = 5.0
-    """Seconds that cancelled coroutines have to clean up before they are left behind."""
+    """Seconds that a stop may take besides its ``on_stop``, in all: for cancelled coroutines to clean up before they are
+    left behind, and for connections to close. An ``on_stop`` that takes longer is told in the log, and goes on."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -127,7 +133,7 @@ class AsyncUser(User):
 
     def _stop(self) -> Any:
         self._loop_host.stop_propagating()  # a StopUser of a background task, say, would cut on_stop short
-        return call(self._loop_host, self._on_stop)
+        return call_on_stop(self._loop_host, self._on_stop)
 
     def _close(self) -> None:
         self._loop_host.close()
@@ -267,13 +273,13 @@ class AsyncWebSocketUser(AsyncUser):
                 while self.ws.connections:
                     # Each end is a row, of which a request listener may make a StopUser: the user is stopping.
                     with suppress(*_CONTROL_FLOW):
-                        self._close_connections()
+                        self._close_connections(max(self._loop_host.time_left, _LEAST_TO_CLOSE))
             finally:
                 self.ws.abort()
                 super()._close()
 
-    def _close_connections(self) -> None:
-        self._loop_host.run(self.ws.aclose())
+    def _close_connections(self, timeout: float | None = None) -> None:
+        self._loop_host.run(self.ws.aclose(timeout))
 
 
 class _Nothing:

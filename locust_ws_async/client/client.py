@@ -152,7 +152,7 @@ class WebSocketClient:
         Close all open connections at once, with a normal close frame each.
 
         Args:
-            timeout: seconds after which all that are left are cut; by default each has its own ``close_timeout``.
+            timeout: seconds after which all that are left are cut, if that is less than their own ``close_timeout``.
         """
         connections = list(self.connections)
         for connection in connections:

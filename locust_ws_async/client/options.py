@@ -130,7 +130,8 @@ class ConnectOptions:
     sets no limit."""
 
     close_timeout: float = 2.0
-    """Seconds that a close waits for the server, before it cuts the connection."""
+    """Seconds that a close waits for the server, before it cuts the connection. When Locust stops the user, all closes
+    wait no longer than what is left of ``cancel_timeout``."""
 
     ping_interval: float | None = None
     """Seconds from one ping that the client sends by itself to the next. None sends no such pings, as browsers do."""

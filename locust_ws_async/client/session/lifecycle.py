@@ -223,7 +223,9 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
 
     def start_close(self, close: Close, timeout: float | None = None) -> None:
         """Begin what ``close()`` does, and do not wait. ``timeout``: seconds, if less than ``close_timeout``."""
-        seconds = self._options.close_timeout if timeout is None else timeout
+        seconds = self._options.close_timeout
+        if timeout is not None:
+            seconds = min(seconds, timeout)
         self._do(self._life.close(close, seconds, by_on_connected=self._in_on_connected))
 
     def abort(self) -> None:
