@@ -15,11 +15,10 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable, Coroutine
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any
 
-from gevent import get_hub
-from greenlet import getcurrent, greenlet
+from gevent import get_hub, getcurrent
 from locust import TaskSet, User
 from locust.exception import RescheduleTask, RescheduleTaskImmediately
 
@@ -82,7 +81,7 @@ def call_on_stop(host: LoopHost, on_stop: Callable[[], Any]) -> Any:
         timer.close()
 
 
-def _tell_slow(host: LoopHost, on_stop: Callable[[], Any], caller: greenlet) -> None:
+def _tell_slow(host: LoopHost, on_stop: Callable[[], Any], caller: Any) -> None:
     function = inspect.unwrap(on_stop)
     code: CodeType | None = getattr(function, "__code__", None)  # it may be any callable
     line = None if code is None else _present_line(code, host, caller) or code.co_firstlineno
@@ -94,9 +93,9 @@ def _tell_slow(host: LoopHost, on_stop: Callable[[], Any], caller: greenlet) -> 
     )
 
 
-def _present_line(code: CodeType, host: LoopHost, caller: greenlet) -> int | None:
+def _present_line(code: CodeType, host: LoopHost, caller: Any) -> int | None:
     """The line that a function of this code is at: it is on the stack of *caller*, or in a task that waits."""
-    frame = caller.gr_frame
+    frame: FrameType | None = caller.gr_frame
     while frame is not None:
         if frame.f_code is code:
             return frame.f_lineno

@@ -79,8 +79,8 @@ class AsyncUser(User):
     abstract = True
 
     cancel_timeout: float = 5.0
-    """Seconds that a stop may take besides its ``on_stop``, in all: for cancelled coroutines to clean up before they are
-    left behind, and for connections to close. An ``on_stop`` that takes longer is told in the log, and goes on."""
+    """Seconds that a stop may take besides its ``on_stop``, in all: for cancelled coroutines to clean up before they
+    are left behind, and for connections to close. An ``on_stop`` that takes longer is told in the log, and goes on."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -207,6 +207,7 @@ class AsyncWebSocketUser(AsyncUser):
     ping_timeout: float | None = _DEFAULTS.ping_timeout
     record_last: int | None = _DEFAULTS.record_last
     record_to: FilePath | None = _DEFAULTS.record_to
+    record_unmasked: Sequence[str] = _DEFAULTS.record_unmasked
     request_timeout: float | None = _DEFAULTS.request_timeout
     keepalive: KeepaliveRule | Sequence[KeepaliveRule] = _DEFAULTS.keepalive
     reconnect: Backoff | None = _DEFAULTS.reconnect

@@ -26,7 +26,7 @@ LAYERS = {
     "request_events": GLUE,
     "http_session": GLUE | {"requests"},  # a dependency of Locust's
     "client": {
-        *("websockets", "picows", "python_socks", "idna", "exceptions", "hosting", "fast_paths"),
+        *("websockets", "picows", "python_socks", "idna", "exceptions", "hosting", "fast_paths", "masking", "secrets"),
         *(CONTACTS | {"internals.websockets", "internals.picows"}),
     },
     "bridge": {"gevent", "greenlet", "hosting", "fast_paths", *CONTACTS, "internals.gevent"},
@@ -40,6 +40,8 @@ LAYERS = {
     "hosting": set(),
     "fast_paths": set(),
     "exceptions": {"websockets"},
+    "masking": {"secrets"},
+    "secrets": set(),
     "demo": {"websockets"},
 }
 
@@ -47,6 +49,8 @@ LAYERS = {
 # above its own, and those of its own line.
 ORDER = """
     exceptions                  what can go wrong
+    secrets                     what a secret looks like
+    masking                     what is shown in place of one
     hosting                     what the client may ask of the loop that hosts it
     fast_paths
     internals                   private names of the libraries below

@@ -19,6 +19,7 @@ from .observing.names import row_name
 from .observing.timing import ConnectPhases
 from .opening.connect import connect_to_url, engine_settings
 from .opening.cookies import HTTPSession
+from .opening.handshake import split_credentials
 from .opening.network import SocketFactory
 from .opening.url import join_url
 from .options import ConnectOptions
@@ -111,7 +112,7 @@ class WebSocketClient:
                 "share_cookies and share_headers need an HTTP client of the same user: add HttpUser or FastHttpUser to "
                 "the bases of the user class, or give WebSocketClient an http_session"
             )
-        url = join_url(self.base_url, path_or_url)
+        url, merged = split_credentials(join_url(self.base_url, path_or_url), merged)
         if name is None:
             name = row_name(path_or_url, fold_ids=merged.fold_ids)
         elif not isinstance(name, str):

@@ -80,7 +80,7 @@ class WebSocketConnection(ConnectionLifecycle):
         self._sends_since_yield = 0  # how many sends there were since the last wait in recv
         self.queue_wait = 0.0
         """Seconds that the last message had waited in the queue when it was taken: the time that a task was late."""
-        self._recorder = recorder_for(self, options.record_last, options.record_to)
+        self._recorder = recorder_for(self, options.record_last, options.record_to, options.record_unmasked)
         if options.keepalive_rules:
             self._add_router(options.keepalive_rules)
 

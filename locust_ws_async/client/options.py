@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from ..masking import MASK
 from .messages.auto_replies import KeepaliveRule
 from .opening.proxy import check_proxy
 from .opening.source_addresses import SourceAddresses
@@ -149,8 +150,13 @@ class ConnectOptions:
     lines when a row of the connection fails. None keeps no recorder."""
 
     record_to: FilePath | None = None
-    """The folder that ``record_last`` writes its files to. The files hold the beginning of each message; secrets in
-    headers and query strings are masked. None means ``websocket-recordings`` in the working directory."""
+    """The folder that ``record_last`` writes its files to. The files hold the beginning of each message, without
+    what has the name or the form of a secret. Of headers, query strings and subprotocols they hold the values that are
+    known to be harmless. None means ``websocket-recordings`` in the working directory."""
+
+    record_unmasked: tuple[str, ...] = ()
+    """The names of further headers and query parameters, and further subprotocols, that the files of ``record_last``
+    may show: ``("X-Tenant", "room")`` for instance."""
 
     keepalive: KeepaliveRule | Sequence[KeepaliveRule] = ()
     """What the server wants to be answered, to be sent now and then, or what nobody needs to see: a rule that
@@ -164,6 +170,16 @@ class ConnectOptions:
     """An async function that is awaited with the ``WebSocketConnection`` after each connect and each reconnect: to log
     in, and to subscribe. Other tasks can use the connection when it is done. On a user class it may be a method:
     ``async def on_connected(self, connection)``. None awaits nothing."""
+
+    def __repr__(self) -> str:
+        """The settings that are not the default ones, without the values of those that may hold a secret."""
+        changed = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != getattr(_NO_SETTINGS, field.name)
+        }
+        shown = (f"{name}={MASK if name in _SECRET else repr(value)}" for name, value in changed.items())
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     def __post_init__(self) -> None:
         for name, check in _CHECKS.items():
@@ -238,17 +254,17 @@ def _header(setting: str, pair: object) -> tuple[str, str]:
     match pair:
         case (str() as name, str() as value):
             if any(character in name + value for character in "\r\n"):
-                raise ValueError(f"{setting}: {name!r} contains a line break")
+                raise ValueError(f"{setting}: {name.partition(':')[0]!r} contains a line break")
             return name, value
-    raise TypeError(f"{setting} must be a mapping of str to str, or pairs of them; found {pair!r}")
+    raise TypeError(f"{setting} must be a mapping of str to str, or pairs of them; found {_kinds(pair)}")
 
 
 def _cookies(name: str, value: Any) -> Mapping[str, str]:
     if not isinstance(value, Mapping):
-        raise TypeError(f"{name} must be a mapping of str to str, not {value!r}")
+        raise TypeError(f"{name} must be a mapping of str to str, not {_kinds(value)}")
     for cookie, content in value.items():
         if not isinstance(cookie, str) or not isinstance(content, str):
-            raise TypeError(f"{name} must be a mapping of str to str; found {cookie!r}: {content!r}")
+            raise TypeError(f"{name} must be a mapping of str to str; found {_kinds((cookie, content))}")
         if any(character in cookie + content for character in ";\r\n"):
             raise ValueError(f"{name}: {cookie!r} contains a semicolon or a line break")
     return value
@@ -258,14 +274,14 @@ def _auth(name: str, value: Any) -> Any:
     match value:
         case None | (str(), str()):
             if value is not None and ":" in value[0]:  # a colon ends the user name (RFC 7617 section 2)
-                raise ValueError(f"{name}: a user name cannot contain a colon, as {value[0]!r} does")
+                raise ValueError(f"{name}: a user name cannot contain a colon: give the pair (user, password)")
             return value
     raise TypeError(f"{name} must be a pair of user name and password; for a token set bearer")
 
 
 def _text(name: str, value: Any) -> Any:
     if value is not None and not isinstance(value, str):
-        raise TypeError(f"{name} must be a str or None, not {value!r}")
+        raise TypeError(f"{name} must be a str or None, not {_kinds(value)}")
     if value is not None and ("\r" in value or "\n" in value):
         raise ValueError(f"{name} contains a line break")
     return value
@@ -273,7 +289,7 @@ def _text(name: str, value: Any) -> Any:
 
 def _names(name: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
-        raise TypeError(f"{name} must be a sequence of names: [{value!r}], not a string")
+        raise TypeError(f"{name} must be a sequence of names, not one string: put it in brackets")
     return tuple(value)
 
 
@@ -315,7 +331,7 @@ def _proxy(name: str, value: Any) -> Any:
     if isinstance(value, str):
         check_proxy(value)
     elif value is not None and value is not True:
-        raise TypeError(f"{name} must be a URL, True for the system's, or None, not {value!r}")
+        raise TypeError(f"{name} must be a URL, True for the system's, or None, not {_kinds(value)}")
     return value
 
 
@@ -390,6 +406,13 @@ def _on_connected(name: str, value: Any) -> Any:
     return value
 
 
+def _kinds(value: object) -> str:
+    """What a value is, and not which: it may be a secret."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_kinds, value))})"
+    return repr(value) if value is None or isinstance(value, bool) else type(value).__name__
+
+
 def _path(value: object) -> object:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
@@ -422,7 +445,11 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "request_timeout": _seconds,
     "record_last": _limit,
     "record_to": _folder,
+    "record_unmasked": _names,
     "keepalive": _keepalive,
     "reconnect": _reconnect,
     "on_connected": _on_connected,
 }
+
+_SECRET = frozenset({"auth", "bearer", "cookies", "headers", "keepalive", "proxy", "subprotocols"})
+_NO_SETTINGS = ConnectOptions()

@@ -37,7 +37,7 @@ def _check() -> None:
 _check()
 
 
-class ConnectionLog(logging.LoggerAdapter[logging.Logger]):
+class ConnectionLog(logging.LoggerAdapter["logging.LoggerAdapter[logging.Logger]"]):
     """
     Takes what picows logs of one connection.
 

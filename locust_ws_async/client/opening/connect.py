@@ -11,7 +11,7 @@ from ..observing.timing import ConnectPhases
 from ..options import ConnectOptions
 from ..wire.interface import Engine, EngineSettings, Sink, Target
 from .cookies import HTTPSession, store_cookies
-from .handshake import handshake_target, redirect, split_credentials
+from .handshake import handshake_target, redirect
 from .network import Dialer, DirectDialer, SocketFactory, UnixSocketDialer, connect_error
 from .proxy import proxy_dialer, proxy_for
 
@@ -48,7 +48,7 @@ async def connect_to_url(
 
     Args:
         engine: performs the opening handshake.
-        url: where to connect to, with ``ws://`` or ``wss://``.
+        url: where to connect to, with ``ws://`` or ``wss://``, and without user and password.
         options: the settings of the connection.
         sink: is called by the engine from the opening handshake on.
         phases: is told when each phase of the connect begins.
@@ -79,7 +79,6 @@ async def _follow_redirects(
     session: HTTPSession | None,
 ) -> None:
     jar = session.cookies if session is not None and options.share_cookies else None
-    url, options = split_credentials(url, options)
     redirects = 0
     while True:
         target = handshake_target(url, options, session)

@@ -17,6 +17,7 @@ from websockets.streams import StreamReader
 from websockets.uri import WebSocketURI
 
 from ...exceptions import ConnectError, ProxyError
+from ...masking import quoted_url
 from ..observing.timing import ConnectPhases
 from .network import Dialer, connect_error
 
@@ -34,9 +35,12 @@ def check_proxy(proxy: str) -> Proxy:
     try:
         parsed = parse_proxy(proxy)
     except (InvalidProxy, ValueError) as exc:
+        # Not their own texts, which quote the password.
+        why = exc.msg if isinstance(exc, InvalidProxy) else "no valid host and port"
         raise ValueError(
-            f"proxy must be http://host:port or socks5h://host:port (also socks5, socks4a, socks4): {exc}"
-        ) from exc
+            "proxy must be http://host:port or socks5h://host:port (also socks5, socks4a, socks4), not "
+            f"{quoted_url(proxy)}: {why}"
+        ) from None
     if parsed.scheme == "https":
         # Engines take a connected socket, which a TLS connection within a TLS connection is not.
         raise ValueError("proxy: TLS to the proxy itself (https://) is not supported: use http:// or socks5h://")

@@ -27,6 +27,7 @@ from websockets.http11 import Request, Response
 from ...exceptions import HandshakeError, HandshakeRejected
 from ...fast_paths import PLAIN
 from ...internals.picows import ConnectionLog, collect_error, quiet_tls_handshake, retry_tls_read
+from ...masking import MaskingLog
 from .base import NO_FAST_PATH, BaseWire
 from .closing import ClosingHandshake, code_in_frame
 from .frames import InvalidFrame, MessageAssembler, not_utf8, parse_close
@@ -42,7 +43,7 @@ _CLOSE = picows.WSMsgType.CLOSE
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) ([^\r\n]*)")
 _READ_BUFFER = 2048  # bytes at first, per connection; it grows for longer frames
-_logger = logging.getLogger("locust_ws_async.picows")
+_logger = MaskingLog(logging.getLogger("locust_ws_async.picows"))
 
 
 def check_settings(settings: EngineSettings) -> None:

@@ -13,6 +13,7 @@ the parser of ``websockets``. Without the fast paths, and with compression, the 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import socket
 import struct
@@ -33,6 +34,7 @@ from ...exceptions import HandshakeError, HandshakeRejected
 from ...fast_paths import PLAIN
 from ...internals.cpython import tls_stream_ended
 from ...internals.websockets import apply_mask
+from ...masking import MaskingLog
 from .base import NO_FAST_PATH, BaseWire
 from .closing import ClosingHandshake, code_in_frame
 from .compression import Deflate
@@ -45,6 +47,7 @@ __all__ = ["check_settings", "open_wire"]
 _BUFFER_SIZE = 64 * 1024
 _TLS_RECORD = 16 * 1024  # bytes that OpenSSL may hold, beside what asyncio tells of (RFC 8446 section 5.1)
 _MOST_FORETOLD = _BUFFER_SIZE - _TLS_RECORD
+_log = MaskingLog(logging.getLogger("websockets.client"))  # the logger that websockets takes by itself
 _HEADERS_END = b"\r\n\r\n"
 _buffers: dict[int, memoryview] = {}
 
@@ -141,6 +144,7 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
             extensions=_extensions(settings.compression),
             subprotocols=[Subprotocol(name) for name in settings.subprotocols] or None,
             max_size=settings.max_size,
+            logger=_log,
         )
         self._handshake_done: asyncio.Future[None] | None = None
         self._handshake_error: HandshakeError | None = None
