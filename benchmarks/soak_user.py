@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import logging
 import os
 import random
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -17,7 +20,7 @@ from locust import constant, events, task
 
 from benchmarks.soak import FAILED, REFUSED
 from locust_ws_async import AsyncWebSocketUser
-from locust_ws_async.client import WebSocketConnection
+from locust_ws_async.client import WebSocketConnection, json_field
 from locust_ws_async.exceptions import ConnectError, WebSocketError
 
 FAULTS = os.environ["SOAK_FAULTS"].split()
@@ -30,6 +33,7 @@ last_step: dict[int, float] = {}
 samples: list[dict[str, float]] = []
 before: dict[str, float] = {}
 _process = psutil.Process()
+_ids = itertools.count()
 
 
 class SoakUser(AsyncWebSocketUser):
@@ -71,7 +75,9 @@ class SoakUser(AsyncWebSocketUser):
         quick = fault in ("late", "silence")
         late = connection.stats.late_replies
         try:
-            await connection.request(f"{fault} {self.random.random()}", name=fault, timeout=0.5 if quick else 30)
+            await connection.request(
+                {"id": next(_ids), "do": fault}, match=json_field("id"), name=fault, timeout=0.5 if quick else 30
+            )
         except WebSocketError:
             succeeded = False
         else:
@@ -133,3 +139,6 @@ _environment: Any = None
 def _init(environment: Any, **_: Any) -> None:
     global _environment
     _environment = environment
+    for handler in logging.getLogger("locust.stats_logger").handlers:  # tables are no complaints
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(sys.stdout)
