@@ -31,7 +31,7 @@ GROUPS = {
     "Handshake": "headers cookies auth bearer origin user_agent share_cookies share_headers subprotocols"
     " redirect_limit redirect_headers",
     "Network": "verify cert ssl server_hostname proxy unix_socket local_address lookups",
-    "Names and recordings": "fold_ids record_last record_to",
+    "Names and recordings": "fold_ids record_last record_to record_unmasked",
 }
 """In which part of the table a setting of a connection stands. One that is named nowhere stands under "Others"."""
 

@@ -13,9 +13,12 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import logging
 from collections.abc import Callable, Coroutine
+from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from gevent import get_hub, getcurrent
 from locust import TaskSet, User
 from locust.exception import RescheduleTask, RescheduleTaskImmediately
 
@@ -44,6 +47,8 @@ if TYPE_CHECKING:
 
 else:
     from locust import tag, task
+
+logger = logging.getLogger(__name__)
 
 _HOOKS = ("on_start", "on_stop", "wait_time")
 
@@ -83,7 +88,13 @@ def call(host: LoopHost, function: Callable[..., Any], *args: Any) -> Any:
 
 
 def call_on_stop(host: LoopHost, owner: User | TaskSet, on_stop: Callable[[], Any]) -> Any:
-    """Call an ``on_stop``, and tell what it raises. An error of a connection that is over has no traceback."""
+    """Call an ``on_stop``, and tell what it raises. An error of a connection that is over has no traceback.
+
+    If it has not ended after `cancel_timeout`, the log says what it waits for. It goes on all the same, as in Locust:
+    it may have much to do. But the run does not end before it.
+    """
+    timer = get_hub().loop.timer(host.cancel_timeout)
+    timer.start(_tell_slow, host, on_stop, getcurrent())
     try:
         return call(host, on_stop)
     except CONTROL_FLOW:
@@ -98,6 +109,34 @@ def call_on_stop(host: LoopHost, owner: User | TaskSet, on_stop: Callable[[], An
             if not contains_only(exc, WebSocketError):
                 log_exception("root", exc, "Uncaught exception in on_stop: ")  # as TaskSet.run() does it
         return None
+    finally:
+        timer.close()
+
+
+def _tell_slow(host: LoopHost, on_stop: Callable[[], Any], caller: Any) -> None:
+    function = inspect.unwrap(on_stop)
+    code: CodeType | None = getattr(function, "__code__", None)  # it may be any callable
+    line = None if code is None else _present_line(code, host, caller) or code.co_firstlineno
+    logger.warning(
+        "%s has not ended within cancel_timeout (%s s): the stop waits for it%s",
+        getattr(function, "__qualname__", function),
+        host.cancel_timeout,
+        "" if code is None else f", at {code.co_filename}:{line}",
+    )
+
+
+def _present_line(code: CodeType, host: LoopHost, caller: Any) -> int | None:
+    """The line that a function of this code is at: it is on the stack of *caller*, or in a task that waits."""
+    frame: FrameType | None = caller.gr_frame
+    while frame is not None:
+        if frame.f_code is code:
+            return frame.f_lineno
+        frame = frame.f_back
+    for task in host.loop.tasks if host.loop is not None else ():
+        for frame in task.get_stack(limit=1):
+            if frame.f_code is code:
+                return frame.f_lineno
+    return None
 
 
 def _run(host: LoopHost, coro: Coroutine[Any, Any, Any]) -> Any:

@@ -75,6 +75,11 @@ _logger = logging.getLogger(__name__)
 _DEFAULTS = ConnectOptions()
 
 
+# Seconds for closing handshakes when cancelled code has used up the time of the stop: a server that answers at once is
+# not to be reported as one that does not.
+_LEAST_TO_CLOSE = 1.0
+
+
 class _StartFailed(BaseException):
     """Ends ``User.run()`` after an ``on_start`` that has failed, which is told already."""
 
@@ -126,7 +131,8 @@ class AsyncUser(_User):
     though no other user.
 
     When Locust stops the user, the running coroutine is cancelled and gets `cancel_timeout` seconds for its
-    ``finally`` blocks; then ``on_stop`` runs; then background tasks are cancelled in the same way.
+    ``finally`` blocks; then ``on_stop`` runs; then background tasks are cancelled, and have what is left of these
+    seconds.
     """
 
     abstract = True
@@ -135,7 +141,8 @@ class AsyncUser(_User):
     _on_stop: Callable[[], Any]
 
     cancel_timeout: float = 5.0
-    """Seconds that cancelled coroutines have to clean up before they are left behind."""
+    """Seconds that a stop may take besides its ``on_stop``, in all: for cancelled coroutines to clean up before they
+    are left behind, and for connections to close. An ``on_stop`` that takes longer is told in the log, and goes on."""
 
     arrivals: Rate | None = None
     """New virtual users a second, over all workers; or a function from the seconds since the test began to that number.
@@ -435,6 +442,7 @@ class AsyncWebSocketUser(AsyncUser):
     ping_timeout: float | None = _DEFAULTS.ping_timeout
     record_last: int | None = _DEFAULTS.record_last
     record_to: FilePath | None = _DEFAULTS.record_to
+    record_unmasked: Sequence[str] = _DEFAULTS.record_unmasked
     request_timeout: float | None = _DEFAULTS.request_timeout
     recv_timeout: float | None = _DEFAULTS.recv_timeout
     keepalive: KeepaliveRule | Sequence[KeepaliveRule] = _DEFAULTS.keepalive
@@ -530,13 +538,13 @@ class AsyncWebSocketUser(AsyncUser):
                 while self.ws.connections:
                     # Each end is a row, of which a request listener may make a StopUser: the user is stopping.
                     with suppress(*CONTROL_FLOW):
-                        self._close_connections()
+                        self._close_connections(max(self._loop_host.time_left, _LEAST_TO_CLOSE))
             finally:
                 self.ws.abort()
                 super()._close()
 
-    def _close_connections(self) -> None:
-        self._loop_host.run(self.ws.aclose())
+    def _close_connections(self, timeout: float | None = None) -> None:
+        self._loop_host.run(self.ws.aclose(timeout))
 
 
 _RESERVED = (

@@ -6,7 +6,8 @@ The rules of this file:
    to the process that runs it (``os.fork`` may come before), and `close()` leaves nothing of it behind.
 2. Kill means cancel. When an exception is thrown into the greenlet while a coroutine runs, the coroutine is cancelled
    and gets `cancel_timeout` seconds for its ``finally`` blocks; then the exception goes on. A second one ends this
-   wait at once. Background tasks live on until `close()`, since there may be more to run (an async ``on_stop``).
+   wait at once. Background tasks live on until `close()`, since there may be more to run (an async ``on_stop``). All
+   that is cancelled after a kill shares these seconds, so that they pass once and not once for each step of the end.
 3. The loop runs while the greenlet waits, be it for a coroutine (`run`), for a blocking call (`call`) or just for time
    to pass (`sleep`).
 4. The host alone says when the loop stops: a ``loop.stop()`` of somebody else, or one left over from a run that ended
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from typing import Any, ParamSpec, TypeVar
@@ -37,11 +39,13 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
+_LEAST = 0.5  # seconds for what is cancelled when other code has used up `cancel_timeout`: enough for a `finally`
+
 
 class LoopHost:
     """Hosts the event loop of one greenlet.
 
-    *cancel_timeout* (seconds) bounds how long a cancelled coroutine may take to end. Exceptions of the types
+    *cancel_timeout* (seconds) bounds how long cancelled coroutines may take to end. Exceptions of the types
     *propagated* are raised from :meth:`run`, :meth:`call` and :meth:`sleep` also when a background task or a callback
     of the loop raises them. *exception_handler* is asyncio's (``loop.set_exception_handler``): it gets all others.
     """
@@ -59,6 +63,7 @@ class LoopHost:
         self._propagates = True
         self.killed = False
         """Whether the greenlet was killed while it ran, called or slept here."""
+        self._used = 0.0  # seconds of `cancel_timeout`
         self._loop: GreenletEventLoop | None = None
         self._greenlet: greenlet.greenlet | None = None
         self._runner: _LoopRunner | None = None
@@ -67,6 +72,11 @@ class LoopHost:
     def loop(self) -> GreenletEventLoop | None:
         """The loop, or None before the first :meth:`run` and after :meth:`close`."""
         return self._loop
+
+    @property
+    def time_left(self) -> float:
+        """Seconds of `cancel_timeout` that what is cancelled now has: less than that once the end has begun."""
+        return max(self.cancel_timeout - self._used, min(self.cancel_timeout, _LEAST))
 
     def run(self, coro: Coroutine[Any, Any, T]) -> T:
         """Run *coro* to its end in the host's loop and return its result, or raise its exception.
@@ -79,6 +89,7 @@ class LoopHost:
         except BaseException:
             coro.close()  # so that the error above is not followed by "was never awaited"
             raise
+        self._begin()
         task: asyncio.Task[T] = loop.create_task(coro, context=_own_context())
         try:
             _run_until_done(loop, task)
@@ -108,6 +119,7 @@ class LoopHost:
         if loop is None or self._is_running(loop):
             return function(*args, **kwargs)
         runner = self._runner = _LoopRunner(self._own_loop())
+        self._begin()
         try:
             try:
                 result = function(*args, **kwargs)
@@ -116,7 +128,9 @@ class LoopHost:
                 raise
             except BaseException as exc:
                 self._note_kill(exc)
-                runner.kill(self.cancel_timeout)
+                started = time.monotonic()
+                runner.kill(self.time_left)
+                self._used += time.monotonic() - started
                 raise
             try:
                 runner.stop()
@@ -161,7 +175,7 @@ class LoopHost:
             self._loop.propagates = False
 
     def cancel_tasks(self) -> None:
-        """Cancel every task in the loop and run it until they are done, for at most `cancel_timeout` seconds."""
+        """Cancel every task in the loop and run it until they are done, for at most `time_left` seconds."""
         if self._loop is not None:
             loop = self._own_loop()
             task = loop.create_task(_cancel_tasks(loop))
@@ -172,7 +186,7 @@ class LoopHost:
                 raise
 
     def close(self) -> None:
-        """Cancel what still runs in the loop, for at most `cancel_timeout` seconds, and close it. Idempotent."""
+        """Cancel what still runs in the loop, for at most `time_left` seconds, and close it. Idempotent."""
         loop = self._loop
         if loop is None:
             return
@@ -185,7 +199,9 @@ class LoopHost:
             for task in loop.tasks:
                 if task is not end:
                     logger.error(
-                        "%r did not end within %s s of its cancellation: left behind", task, self.cancel_timeout
+                        "%r did not end after its cancellation, within cancel_timeout (%s s): left behind",
+                        task,
+                        self.cancel_timeout,
                     )
                 silence_destroy_warning(task)
             self._loop = self._greenlet = None
@@ -216,6 +232,10 @@ class LoopHost:
             )
         return loop
 
+    def _begin(self) -> None:
+        if not self.killed and self._propagates:
+            self._used = 0.0  # of a timeout, say, after which the user went on
+
     def _is_running(self, loop: GreenletEventLoop) -> bool:
         # A runner that was just spawned begins in the hub's next turn.
         return self._runner is not None or loop.is_running()
@@ -236,11 +256,12 @@ class LoopHost:
         self._run_with_timeout(loop, task)
 
     def _run_with_timeout(self, loop: GreenletEventLoop, task: asyncio.Task[Any]) -> None:
-        """Run *loop* until *task* is done, for at most `cancel_timeout` seconds, whatever blocks; propagate nothing."""
+        """Run *loop* until *task* is done, for at most `time_left` seconds, whatever blocks; propagate nothing."""
         done_before = task.done()
+        started = time.monotonic()
         propagates, loop.propagates = loop.propagates, False
         try:
-            with gevent.Timeout(self.cancel_timeout, _CancelTimeout):
+            with gevent.Timeout(self.time_left, _CancelTimeout):
                 _run_until_done(loop, task)
             if not (done_before or task.cancelled()) and (exc := task.exception()) is not None:
                 context = {"message": "exception in a coroutine that was cancelled", "exception": exc, "task": task}
@@ -248,6 +269,7 @@ class LoopHost:
         except _CancelTimeout:
             task.cancel()  # whatever it is that it goes on with
         finally:
+            self._used += time.monotonic() - started
             loop.propagates = propagates
             loop.killed_task = None
 
@@ -281,7 +303,7 @@ def _drop_duplicate_cancellation(task: asyncio.Task[Any]) -> None:
 
 
 class _CancelTimeout(gevent.GreenletExit):
-    """Thrown into the greenlet when `cancel_timeout` is over: what still runs is left behind."""
+    """Thrown into the greenlet when the time is over: what still runs is left behind."""
 
 
 async def _cancel_tasks(loop: GreenletEventLoop) -> None:

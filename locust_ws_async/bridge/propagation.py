@@ -116,11 +116,13 @@ class PropagatingLoop(SelectorEventLoop):
 
     def _task_done(self, task: asyncio.Task[Any]) -> None:
         self.tasks.discard(task)
-        exc = self.to_propagate(exception_of(task))
+        ended_by = exception_of(task)
+        exc = self.to_propagate(ended_by)
         if exc is not None:
             task.exception()  # it counts as retrieved from here on: asyncio reports those that nobody looks at
-            self.propagate(exc)
-        elif isinstance(exception_of(task), Exception) and never_retrieved(task):
+            if not isinstance(ended_by, (KeyboardInterrupt, SystemExit)):  # asyncio's task has raised these by itself
+                self.propagate(exc)
+        elif isinstance(ended_by, Exception) and never_retrieved(task):
             if self.failed_tasks is None:
                 self.failed_tasks = WeakSet()
             self.failed_tasks.add(task)

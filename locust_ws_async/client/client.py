@@ -21,7 +21,7 @@ from .observing.timing import ConnectPhases
 from .opening.connect import connect_to_url, engine_settings
 from .opening.cookies import HTTPSession
 from .opening.network import SocketFactory
-from .opening.url import join_url
+from .opening.url import join_url, without_credentials
 from .options import ConnectOptions, ConnectSettings, result_of
 from .session.backoff import Backoff, Retry
 from .session.reports import Waited
@@ -222,7 +222,7 @@ class WebSocketClient:
         Close all open connections at once, with a normal close frame each.
 
         Args:
-            timeout: seconds after which all that are left are cut; by default each has its own ``close_timeout``.
+            timeout: seconds after which all that are left are cut, if that is less than their own ``close_timeout``.
         """
         connections = list(self.connections)
         for connection in connections:
@@ -293,7 +293,7 @@ def _name(name: str | Callable[[str], str] | None, path_or_url: str, url: str, o
         return row_name(path_or_url, fold_ids=options.fold_ids)
     if isinstance(name, str):
         return name
-    made = name(url)
+    made = name(without_credentials(url))
     if not isinstance(made, str):
         raise TypeError(f"name must be a str, or a function from the URL to a str; it gave {made!r}")
     return made
@@ -302,5 +302,5 @@ def _name(name: str | Callable[[str], str] | None, path_or_url: str, url: str, o
 async def _path_of(function: URLFunction) -> str:
     path = await result_of(function)
     if not isinstance(path, str):
-        raise TypeError(f"the function that is given to connect must return a path or a URL, not {path!r}")
+        raise TypeError(f"the function that is given to connect must return a path or a URL, not {type(path).__name__}")
     return path

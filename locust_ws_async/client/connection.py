@@ -87,7 +87,7 @@ class WebSocketConnection(ConnectionLifecycle):
         """When the message arrived that a task or a handler was given last, by :func:`time.perf_counter`. Read it at
         once: the next message of this connection, whoever takes it, sets it anew."""
         self._recv_timeout = options.recv_timeout
-        self._recorder = recorder_for(self, options.record_last, options.record_to)
+        self._recorder = recorder_for(self, options.record_last, options.record_to, options.record_unmasked)
         if options.keepalive_rules:
             self._add_router(options.keepalive_rules)
 

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, cast
 
+from ..masking import MASK
 from .messages.auto_replies import KeepaliveRule
 from .opening.proxy import check_proxy
 from .opening.source_addresses import SourceAddresses
@@ -150,7 +151,8 @@ class ConnectOptions:
     sets no limit."""
 
     close_timeout: float = 2.0
-    """Seconds that a close waits for the server, before it cuts the connection."""
+    """Seconds that a close waits for the server, before it cuts the connection. When Locust stops the user, all closes
+    wait no longer than what is left of ``cancel_timeout``."""
 
     on_connected_timeout: float | Literal["open_timeout"] | None = "open_timeout"
     """Seconds that ``on_connected`` may take; ``"open_timeout"`` allows as many as that setting. If it takes longer,
@@ -176,8 +178,13 @@ class ConnectOptions:
     lines when a row of the connection fails. None keeps no recorder."""
 
     record_to: FilePath | None = None
-    """The folder that ``record_last`` writes its files to. The files hold the beginning of each message; secrets in
-    headers and query strings are masked. None means ``websocket-recordings`` in the working directory."""
+    """The folder that ``record_last`` writes its files to. The files hold the beginning of each message, without
+    what has the name or the form of a secret. Of headers, query strings and subprotocols they hold the values that are
+    known to be harmless. None means ``websocket-recordings`` in the working directory."""
+
+    record_unmasked: tuple[str, ...] = ()
+    """The names of further headers and query parameters, and further subprotocols, that the files of ``record_last``
+    may show: ``("X-Tenant", "room")`` for instance."""
 
     keepalive: KeepaliveRule | Sequence[KeepaliveRule] = ()
     """What the server wants to be answered, to be sent now and then, or what nobody needs to see: a rule that
@@ -191,6 +198,16 @@ class ConnectOptions:
     """An async function that is awaited with the ``WebSocketConnection`` after each connect and each reconnect: to log
     in, and to subscribe. Other tasks can use the connection when it is done. On a user class it may be a method:
     ``async def on_connected(self, connection)``. None awaits nothing."""
+
+    def __repr__(self) -> str:
+        """The settings that are not the default ones, without the values of those that may hold a secret."""
+        changed = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != getattr(_NO_SETTINGS, field.name)
+        }
+        shown = (f"{name}={MASK if name in _SECRET else repr(value)}" for name, value in changed.items())
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     def __post_init__(self) -> None:
         for name, check in _CHECKS.items():
@@ -328,6 +345,7 @@ class ConnectSettings(TypedDict, total=False):
     recv_timeout: float | None
     record_last: int | None
     record_to: FilePath | None
+    record_unmasked: Sequence[str]
     keepalive: KeepaliveRule | Sequence[KeepaliveRule]
     reconnect: Backoff | None
     on_connected: Callable[[Any], Awaitable[object]] | None
@@ -385,12 +403,13 @@ def _header(setting: str, pair: object) -> tuple[str, str]:
             if _NOT_IN_VALUE.search(value):
                 raise ValueError(f"{setting}: {name!r} contains a line break or another control character")
             return name, value
-    raise TypeError(f"{setting} must be a mapping of str to str, or pairs of them; found {pair!r}")
+    raise TypeError(f"{setting} must be a mapping of str to str, or pairs of them; found {_kinds(pair)}")
 
 
 def _check_header_name(setting: str, name: str) -> None:
     if not _TOKEN.fullmatch(name):
-        raise ValueError(f"{setting}: {name!r} is not the name of a header")
+        # What follows a colon may be a secret.
+        raise ValueError(f"{setting}: {name.partition(':')[0]!r} is not the name of a header")
     lower = name.lower()
     if lower in _HANDSHAKE_HEADERS or lower.startswith("sec-websocket-"):
         instead = _HANDSHAKE_HEADERS.get(lower) or "leave it out"
@@ -399,10 +418,10 @@ def _check_header_name(setting: str, name: str) -> None:
 
 def _cookies(name: str, value: Any) -> Mapping[str, str]:
     if not isinstance(value, Mapping):
-        raise TypeError(f"{name} must be a mapping of str to str, not {value!r}")
+        raise TypeError(f"{name} must be a mapping of str to str, not {_kinds(value)}")
     for cookie, content in value.items():
         if not isinstance(cookie, str) or not isinstance(content, str):
-            raise TypeError(f"{name} must be a mapping of str to str; found {cookie!r}: {content!r}")
+            raise TypeError(f"{name} must be a mapping of str to str; found {_kinds((cookie, content))}")
         if ";" in cookie + content or _NOT_IN_VALUE.search(cookie + content):
             raise ValueError(f"{name}: {cookie!r} contains a semicolon, a line break or another control character")
     return value
@@ -416,14 +435,14 @@ def _auth(name: str, value: Any) -> Any:
     match value:
         case None | (str(), str()):
             if value is not None and ":" in value[0]:  # a colon ends the user name (RFC 7617 section 2)
-                raise ValueError(f"{name}: a user name cannot contain a colon, as {value[0]!r} does")
+                raise ValueError(f"{name}: a user name cannot contain a colon: give the pair (user, password)")
             return value
     raise TypeError(f"{name} must be a pair of user name and password; for a token set bearer")
 
 
 def _text(name: str, value: Any) -> Any:
     if value is not None and not isinstance(value, str):
-        raise TypeError(f"{name} must be a str or None, not {value!r}")
+        raise TypeError(f"{name} must be a str or None, not {_kinds(value)}")
     if value is not None and _NOT_IN_VALUE.search(value):
         raise ValueError(f"{name} contains a line break or another control character")
     return value
@@ -431,10 +450,11 @@ def _text(name: str, value: Any) -> Any:
 
 def _names(name: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
-        raise TypeError(f"{name} must be a sequence of names: [{value!r}], not a string")
+        raise TypeError(f"{name} must be a sequence of names, not one string: put it in brackets")
     names = tuple(value)
-    if not all(isinstance(each, str) for each in names):
-        raise TypeError(f"{name} must be a sequence of names, not {value!r}")
+    for each in names:
+        if not isinstance(each, str):
+            raise TypeError(f"{name} must be a sequence of names; found {_kinds(each)}")
     return names
 
 
@@ -447,9 +467,12 @@ def _header_names(name: str, value: Any) -> tuple[str, ...]:
 
 def _subprotocols(name: str, value: Any) -> tuple[str, ...]:
     names = _names(name, value)
-    for subprotocol in names:
-        if not _TOKEN.fullmatch(subprotocol):
-            raise ValueError(f"{name}: {subprotocol!r} is not the name of a subprotocol (RFC 6455 section 4.1)")
+    for number, subprotocol in enumerate(names, 1):
+        if not _TOKEN.fullmatch(subprotocol):  # which may be a secret, in base64 say
+            raise ValueError(
+                f"{name}: number {number} has characters that the name of a subprotocol cannot have (RFC 6455 section "
+                "4.1): letters, digits and !#$%&'*+-.^_`|~ are allowed"
+            )
     if len(set(names)) < len(names):
         raise ValueError(f"{name} must be different from each other (RFC 6455 section 4.1)")
     return names
@@ -499,7 +522,7 @@ def _proxy(name: str, value: Any) -> Any:
     if isinstance(value, str):
         check_proxy(value)
     elif value is not None and value is not True:
-        raise TypeError(f"{name} must be a URL, True for the system's, or None, not {value!r}")
+        raise TypeError(f"{name} must be a URL, True for the system's, or None, not {_kinds(value)}")
     return value
 
 
@@ -582,6 +605,13 @@ def _on_connected(name: str, value: Any) -> Any:
     return value
 
 
+def _kinds(value: object) -> str:
+    """What a value is, and not which: it may be a secret."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_kinds, value))})"
+    return repr(value) if value is None or isinstance(value, bool) else type(value).__name__
+
+
 def _path(value: object) -> object:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
@@ -618,7 +648,11 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "recv_timeout": _seconds,
     "record_last": _limit,
     "record_to": _folder,
+    "record_unmasked": _names,
     "keepalive": _keepalive,
     "reconnect": _reconnect,
     "on_connected": _on_connected,
 }
+
+_SECRET = frozenset({"auth", "bearer", "cookies", "headers", "keepalive", "proxy", "subprotocols"})
+_NO_SETTINGS = ConnectOptions()

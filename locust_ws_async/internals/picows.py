@@ -51,7 +51,7 @@ def _check() -> None:
 _check()
 
 
-class ConnectionLog(logging.LoggerAdapter[logging.Logger]):
+class ConnectionLog(logging.LoggerAdapter["logging.LoggerAdapter[logging.Logger]"]):
     """
     Takes what picows logs of one connection.
 
@@ -62,15 +62,13 @@ class ConnectionLog(logging.LoggerAdapter[logging.Logger]):
     loop, when the close frame is out. Should a version no longer log it, the engine still sees the close frame when
     the connection is lost. An error also calls ``on_error`` at once, before picows writes its close frame.
 
-    The request of the handshake is not logged: its headers may hold secrets.
+    The request of the handshake goes into the log below as it is: that has to mask its headers.
     """
 
     on_warning: Callable[[], None] | None = None
     on_error: Callable[[], None] | None = None
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        if msg == "Send upgrade request: %s":
-            return
         super().log(min(level, logging.DEBUG), msg, *args, **kwargs)
         if level >= logging.ERROR and self.on_error is not None:
             self.on_error()

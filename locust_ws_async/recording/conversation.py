@@ -14,8 +14,8 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..secrets import looks_secret
 from .har import Frame, Socket
-from .secrets import looks_secret
 from .source import Code, Data, Expression, call, flat, mapping, text
 
 __all__ = ["ANY", "Kind", "Kinds", "Message", "Path", "at", "leaves", "messages_of"]

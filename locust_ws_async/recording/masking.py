@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterable
 from urllib.parse import SplitResult, parse_qsl, unquote
 
+from ..secrets import is_named_secret, secrets_in
 from .conversation import Message, Path, leaves
 from .handshake import LEFT_OUT, PLAIN_COOKIE, TRACKING_COOKIE, basic
 from .har import Headers, HTTPExchange, Socket
 from .payloads import parsed
-from .secrets import Vault, is_identity, is_named_secret, secrets_in
+from .vault import Vault, is_identity
 
 __all__ = ["collect"]
 

@@ -10,9 +10,10 @@ from functools import lru_cache
 from math import isfinite
 from typing import Any
 
+from ..secrets import is_named_secret
 from .conversation import Message, Path, leaves
-from .secrets import Vault, is_identity, is_named_secret
 from .source import Code, Data, Expression, Hole, Text, call, flat, listing, mapping, text
+from .vault import Vault, is_identity
 
 __all__ = ["Payload", "Payloads", "identifier", "parsed", "subscripts"]
 

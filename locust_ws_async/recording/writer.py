@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from .har import Recording
 from .masking import collect
 from .payloads import Payloads
-from .secrets import ENVIRONMENT, Vault
 from .source import WIDTH
 from .steps import Names
 from .user_class import Connection, host_of, user_class
+from .vault import ENVIRONMENT, Vault
 
 __all__ = ["locustfile"]
 

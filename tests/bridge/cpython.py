@@ -22,7 +22,6 @@ from locust_ws_async.bridge import GreenletEventLoop  # noqa: E402
 os.close = monkey.get_original("os", "close")
 
 NO_SELF_PIPE = "a loop has no self-pipe and no descriptors: call_soon_threadsafe() wakes it through the hub"
-GREENLETS = "the executor's greenlets are in the loop's own thread, as they should be"
 LEAVES = "a BaseException of a task leaves the loop here, where asyncio keeps it in the task"
 MULTIPROCESSING = "multiprocessing fails in a monkey-patched process, with asyncio's own loop as well"
 MOCKED = "the test replaces signal.set_wakeup_fd() by a mock, and signals need none here"
@@ -36,9 +35,7 @@ IN_PYTHON = (
 )
 
 SKIPPED = {
-    "SelectEventLoopTests.test_close": NO_SELF_PIPE,
     "SelectEventLoopTests.test_internal_fds": NO_SELF_PIPE,
-    "SelectEventLoopTests.test_run_in_executor": GREENLETS,
     "TestFork.test_fork_asyncio_run": MULTIPROCESSING,
     "TestFork.test_fork_asyncio_subprocess": MULTIPROCESSING,
     "TestFork.test_fork_signal_handling": MULTIPROCESSING,

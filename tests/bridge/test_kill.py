@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -485,6 +486,42 @@ def test_a_task_that_ignores_its_cancellation_is_reported_and_left_behind(caplog
     caplog.clear()
 
 
+def test_the_time_of_a_stop_passes_once_for_all_that_is_cancelled(caplog: pytest.LogCaptureFixture) -> None:
+    async def stubborn() -> None:
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(FOREVER)
+
+    def user() -> None:
+        with hosting(cancel_timeout=1) as host:
+            assert host.time_left == 1
+            gevent.getcurrent().kill(block=False)
+            with pytest.raises(GreenletExit):
+                host.run(stubborn())
+            assert host.time_left == 0.5  # the first wait has used it up: the least that the rest has
+            host.cancel_tasks()
+            assert host.time_left == 0.5
+
+    result(spawn(user))
+    assert "stubborn" in caplog.text and "within cancel_timeout (1 s): left behind" in caplog.text
+    caplog.clear()
+
+
+def test_a_run_that_a_timeout_ends_is_no_stop_yet() -> None:
+    async def slow_cleanup() -> None:
+        try:
+            await asyncio.sleep(FOREVER)
+        finally:
+            await asyncio.sleep(FOREVER)
+
+    with hosting(cancel_timeout=0.7) as host:
+        with pytest.raises(gevent.Timeout), gevent.Timeout(0.01):
+            host.run(slow_cleanup())
+        assert host.time_left == 0.5
+        host.run(asyncio.sleep(0))
+        assert host.time_left == 0.7
+
+
 def test_tasks_that_are_started_while_others_end_are_ended_too(host: LoopHost) -> None:
     ended: list[int] = []
 
@@ -713,6 +750,25 @@ def test_what_is_no_exception_leaves_the_run_too(source: str, exception: type[Ba
     kept: list[Any] = []
     with pytest.raises(exception):
         host.run(main())
+    assert host.run(asyncio.sleep(0.001, "next")) == "next"
+
+
+@pytest.mark.parametrize("exception", [KeyboardInterrupt, SystemExit])
+def test_what_ends_the_process_is_raised_once(exception: type[BaseException], host: LoopHost) -> None:
+    async def background() -> None:
+        await sleeps.wait()
+        raise exception
+
+    async def start() -> None:
+        kept.append(asyncio.create_task(background()))
+        asyncio.get_running_loop().call_later(0.01, sleeps.set)
+
+    kept: list[Any] = []
+    sleeps = asyncio.Event()
+    host.run(start())
+    with pytest.raises(exception):
+        host.sleep(FOREVER)
+    host.sleep(0.001)
     assert host.run(asyncio.sleep(0.001, "next")) == "next"
 
 

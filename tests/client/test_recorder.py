@@ -37,13 +37,12 @@ def test_a_failed_session_is_written(bench: Bench, tmp_path: Path) -> None:
         async with (
             serve(talk, "127.0.0.1", 0) as server,
             bench.client().connect(
-                f"ws://me:secret@127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/room?token=secret&x=secret#"[
-                    :-1
-                ],
+                f"ws://me:secret@127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/room?token=secret&x=secret&room=blue&c2VjcmV0",
                 record_last=50,
                 record_to=folder,
                 cookies={"a": "secret"},
-                headers={"X-Api-Key": "secret", "X-Tenant": "7"},
+                record_unmasked=["x-tenant", "room"],
+                headers={"X-Api-Key": "secret", "X-Tenant": "7", "X-Other": "secret"},
                 subprotocols=["chat", "bearer", "c2VjcmV0"],
             ) as connection,
         ):
@@ -60,11 +59,12 @@ def test_a_failed_session_is_written(bench: Bench, tmp_path: Path) -> None:
     head, *frames = recording
     assert head["failed"] == "WS SESSION" and head["name"] == "/room"
     assert head["error"] == repr(bench.only("WS SESSION").error)
-    assert head["request"]["path"] == "/room?token=***&x=***"
-    assert head["url"].startswith("ws://***@127.0.0.1:") and head["url"].endswith("/room?token=***&x=***")
+    assert head["request"]["path"] == "/room?token=***&x=***&room=blue&***"
+    assert head["url"].startswith("ws://127.0.0.1:") and head["url"].endswith("/room?token=***&x=***&room=blue&***")
     request = dict(head["request"]["headers"])
     assert request["Authorization"] == request["Cookie"] == request["X-Api-Key"] == "***"
-    assert request["X-Tenant"] == "7"
+    assert request["X-Tenant"] == "7" and request["User-Agent"] == "locust-ws-async"
+    assert request["Sec-WebSocket-Protocol"] == "chat, bearer, ***"
     assert head["response"]["status"] == 101
     assert head["stats"]["messages_sent"] == 3
     (path,) = folder.glob("*.jsonl")
@@ -159,7 +159,9 @@ def test_headers_of_a_server_that_are_not_ascii(bench: Bench, tmp_path: Path) ->
             writer.write(frame(1, b"last"))
 
         async with raw_server(end, headers="X-Name: é\r\n") as url:
-            connection = await bench.client().connect(url, record_last=5, record_to=tmp_path)
+            connection = await bench.client().connect(
+                url, record_last=5, record_to=tmp_path, record_unmasked=["X-Name"]
+            )
             assert connection.response.headers["X-Name"] == "é".encode().decode("iso-8859-1")
             assert await connection.recv() == "last"
             with pytest.raises(ConnectionClosedError):

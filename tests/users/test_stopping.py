@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -443,3 +444,82 @@ def test_a_stop_during_on_start(start: Start, server: Server) -> None:
         assert result.noted(user) == ["begins", "stops"]
     assert result.complaints.count("ERROR") == result.complaints.count("ValueError: in the cleanup") == 1
     assert server.counts()["closes"] == {"1000": 7}
+
+
+@pytest.mark.parametrize("kind", ["async def", "def"])
+def test_an_on_stop_that_does_not_end_is_told_by_name_and_line(start: Start, server: Server, kind: str) -> None:
+    wait = "await asyncio.sleep(1000)" if kind == "async def" else "gevent.sleep(1000)"
+    locust = start(
+        f"""
+        class Stuck(AsyncWebSocketUser):
+            cancel_timeout = 0.5
+
+            @task
+            class Steps(TaskSet):
+                {kind} on_stop(self):
+                    self.user.began.set()
+                    {wait}
+
+                @task
+                async def work(self):
+                    await asyncio.sleep(1000)
+
+            def on_start(self):
+                note("started")
+                self.began = gevent.event.Event()
+                gevent.spawn(self.end_the_first)
+
+            def end_the_first(self):
+                self.began.wait()
+                gevent.sleep(1)
+                self.greenlet.kill(block=False)
+                gevent.sleep(1)
+                self.greenlet.kill(block=False)
+
+            {kind} on_stop(self):
+                {wait}
+        """,
+        "--headless",
+    )
+    eventually(lambda: locust.notes() == [["started"]])
+    locust.process.terminate()
+    result = locust.finish()
+    assert result.code == 0
+    first, second = (line for line in result.complaints.splitlines() if "WARNING" in line)
+    told = "has not ended within cancel_timeout (0.5 s): the stop waits for it, at "
+    assert f"Stuck.Steps.on_stop {told}" in first and f"Stuck.on_stop {told}" in second
+    lines = Path(locust.process.args[locust.process.args.index("-f") + 1]).read_text().splitlines()
+    for line in (first, second):
+        assert wait in lines[int(line.rpartition(":")[2]) - 1]
+
+
+def test_a_close_takes_no_longer_than_is_left_of_the_stop(start: Start, server: Server) -> None:
+    locust = start(
+        """
+        class Silent(AsyncWebSocketUser):
+            close_timeout = 1000
+            cancel_timeout = 0.5
+
+            def __init__(self, environment):
+                self.engine = next(ENGINES)
+                super().__init__(environment)
+
+            async def on_start(self):
+                self.connection = await self.ws.connect("/silent")
+                note("connected")
+
+            @task
+            async def work(self):
+                await asyncio.sleep(1000)
+        """,
+        "--headless",
+        "--users",
+        "2",
+        "--spawn-rate",
+        "2",
+    )
+    eventually(lambda: locust.notes().count(["connected"]) == 2)
+    locust.process.terminate()
+    result = locust.finish()
+    assert result.complaints == ""
+    assert sum(sum(errors.values()) for errors in result.failures.values()) == 2

@@ -49,7 +49,7 @@ class Report(Protocol):
         response_length: bytes of payload; text counts as UTF-8.
         exception: None for a success.
         started: when the operation began, by :func:`time.perf_counter`.
-        url: the connection's full URL.
+        url: the connection's full URL, without user and password.
         response: the server's answer to the handshake (WS CONNECT, WS RECONNECT), the message (WS RECV, WS REQUEST),
             the end of the connection as a :class:`Session` (WS SESSION), or None.
     """

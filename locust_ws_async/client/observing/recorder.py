@@ -17,16 +17,16 @@ import re
 import time
 import uuid
 from collections import deque
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple, Protocol
-from urllib.parse import urlsplit
 
-from websockets.datastructures import Headers
 from websockets.frames import Close
 from websockets.http11 import Request, Response
 
+from ...masking import masked_headers, masked_text, masked_url
 from ..wire.frames import TEXT
 from ..wire.interface import CloseInfo, Sink, Wire
 from .stats import Statistics
@@ -38,9 +38,6 @@ FOLDER = "websocket-recordings"
 
 _KEPT_SIZE = 128  # characters or bytes that are kept of a message
 _MAX_FILES = 1000  # of one process: a test in which everything fails must not fill the disk
-# A header is secret if its name or its value says so: one subprotocol may be "bearer", and the next one the token.
-_SECRET = re.compile(r"auth|bearer|cookie|token|secret|password|api-?key", re.IGNORECASE)
-_MASK = "***"
 
 _logger = logging.getLogger("locust_ws_async.client")
 _trace_logger = logging.getLogger("locust_ws_async.trace")
@@ -70,13 +67,16 @@ class ConnectionForRecorder(Protocol):
 
 
 def recorder_for(
-    connection: ConnectionForRecorder, record_last: int | None, record_to: str | os.PathLike[str] | None
+    connection: ConnectionForRecorder,
+    record_last: int | None,
+    record_to: str | os.PathLike[str] | None,
+    record_unmasked: Iterable[str],
 ) -> Recorder | None:
     """The recorder of a new connection, if these settings or the environment ask for one."""
     trace = os.environ.get("LOCUST_WS_TRACE", "") not in ("", "0")
     if record_last is None and not trace:
         return None
-    return Recorder(connection, record_last, Path(record_to or FOLDER), trace)
+    return Recorder(connection, record_last, Path(record_to or FOLDER), record_unmasked, trace)
 
 
 class _Frame(NamedTuple):
@@ -95,13 +95,17 @@ class Recorder:
         connection: the connection.
         last: how many frames to keep; None to keep none.
         folder: where to write them.
+        unmasked: what is shown, as in :attr:`ConnectOptions.record_unmasked`.
         trace: whether to log each frame.
     """
 
-    def __init__(self, connection: ConnectionForRecorder, last: int | None, folder: Path, trace: bool) -> None:
+    def __init__(
+        self, connection: ConnectionForRecorder, last: int | None, folder: Path, unmasked: Iterable[str], trace: bool
+    ) -> None:
         self._connection = connection
         self._last = last
         self._folder = folder
+        self._unmasked = frozenset(name.lower() for name in unmasked)
         self._trace = trace
         self._frames: deque[_Frame] = deque(maxlen=last or 0)
         self._epoch = time.time() - perf_counter()
@@ -159,8 +163,8 @@ class Recorder:
             "time": now.isoformat(),
             "failed": request_type,
             "name": name,
-            "error": repr(error),
-            "url": _masked_url(self._connection.url),
+            "error": masked_text(repr(error)),
+            "url": masked_url(self._connection.url, self._unmasked),
             **self._handshake(),
             "stats": self._connection.stats.as_dict(),
         }
@@ -174,9 +178,16 @@ class Recorder:
 
     def _handshake(self) -> dict[str, Any]:
         request, response = self._connection.handshake_request, self._connection.response
+        unmasked = self._unmasked
         return {
-            "request": {"path": _masked_url(request.path), "headers": _masked_headers(request.headers)},
-            "response": {"status": response.status_code, "headers": _masked_headers(response.headers)},
+            "request": {
+                "path": masked_url(request.path, unmasked),
+                "headers": masked_headers(request.headers.raw_items(), unmasked),
+            },
+            "response": {
+                "status": response.status_code,
+                "headers": masked_headers(response.headers.raw_items(), unmasked),
+            },
         }
 
 
@@ -270,12 +281,14 @@ def _close(close: Close) -> tuple[str, int]:
 
 
 def _readable(frame: _Frame) -> str:
-    text = frame.head if isinstance(frame.head, str) else frame.head.hex(" ", 4)
+    head = _masked(frame.head)
+    text = head if isinstance(head, str) else head.hex(" ", 4)
     return text + (" ..." if frame.size > len(frame.head) else "")
 
 
 def _as_json(frame: _Frame) -> dict[str, Any]:
-    content = {"text": frame.head} if isinstance(frame.head, str) else {"hex": frame.head.hex()}
+    head = _masked(frame.head)
+    content = {"text": head} if isinstance(head, str) else {"hex": head.hex()}
     return {
         "time": datetime.fromtimestamp(frame.time, UTC).isoformat(),
         "direction": frame.direction,
@@ -285,15 +298,5 @@ def _as_json(frame: _Frame) -> dict[str, Any]:
     }
 
 
-def _masked_headers(headers: Headers) -> list[list[str]]:
-    return [
-        [name, _MASK if _SECRET.search(name) or _SECRET.search(value) else value] for name, value in headers.raw_items()
-    ]
-
-
-def _masked_url(url: str) -> str:
-    """The URL without user and password, and without the values of its query, one of which may be a token."""
-    parts = urlsplit(url)
-    userinfo, at, host = parts.netloc.rpartition("@")
-    query = "&".join(field.split("=", 1)[0] + "=" + _MASK for field in parts.query.split("&") if field)
-    return parts._replace(netloc=(_MASK if userinfo else "") + at + host, query=query).geturl()
+def _masked(head: str | bytes) -> str | bytes:
+    return masked_text(head) if isinstance(head, str) else masked_text(head.decode("latin-1")).encode("latin-1")

@@ -11,7 +11,7 @@ from ...exceptions import HandshakeError
 from ..options import ConnectOptions
 from ..wire.interface import Target
 from .cookies import HTTPSession, cookie_header, matching_cookies
-from .url import join_url
+from .url import join_url, without_credentials
 
 __all__ = ["constant_address", "handshake_target", "redirect", "split_credentials"]
 
@@ -31,11 +31,10 @@ def split_credentials(url: str, options: ConnectOptions) -> tuple[str, ConnectOp
     parts = urlsplit(url)
     if parts.username is None:
         return url, options
-    url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     if options.auth is None and options.bearer is None:
         credentials = unquote(parts.username), unquote(parts.password or "")
         options = options.replace({"auth": credentials})
-    return url, options
+    return without_credentials(url), options
 
 
 def handshake_target(url: str, options: ConnectOptions, session: HTTPSession | None) -> Target:

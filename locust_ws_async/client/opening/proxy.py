@@ -15,6 +15,7 @@ from websockets.proxy import Proxy, get_proxy, parse_proxy
 from websockets.uri import WebSocketURI
 
 from ...exceptions import ConnectError, HandshakeError, ProxyError
+from ...masking import quoted_url
 from ..observing.timing import ConnectPhases
 from ..wire.answer import Answer
 from ..wire.interface import TOO_LONG
@@ -37,9 +38,12 @@ def check_proxy(proxy: str) -> Proxy:
     try:
         parsed = parse_proxy(proxy)
     except (InvalidProxy, ValueError) as exc:
+        # Not their own texts, which quote the password.
+        why = exc.msg if isinstance(exc, InvalidProxy) else "no valid host and port"
         raise ValueError(
-            f"proxy must be http://host:port or socks5h://host:port (also socks5, socks4a, socks4): {exc}"
-        ) from exc
+            "proxy must be http://host:port or socks5h://host:port (also socks5, socks4a, socks4), not "
+            f"{quoted_url(proxy)}: {why}"
+        ) from None
     if parsed.scheme == "https":
         # Engines take a connected socket, which a TLS connection within a TLS connection is not.
         raise ValueError("proxy: TLS to the proxy itself (https://) is not supported: use http:// or socks5h://")

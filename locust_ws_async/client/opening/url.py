@@ -6,7 +6,9 @@ import re
 from functools import lru_cache
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-__all__ = ["join_url"]
+from ...masking import quoted_url
+
+__all__ = ["join_url", "without_credentials"]
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -38,13 +40,13 @@ def join_url(base_url: str | None, path_or_url: str) -> str:
         url = path_or_url
     elif not base_url:
         raise ValueError(
-            f'connect({path_or_url!r}) needs a host: set `host = "wss://..."` on the user class, '
+            f'connect({quoted_url(path_or_url)}) needs a host: set `host = "wss://..."` on the user class, '
             "give --host, or connect to an absolute URL"
         )
     elif not _SCHEME.match(base_url):
-        raise ValueError(f"the host {base_url!r} needs a scheme: ws://, wss://, http:// or https://")
-    elif not urlsplit(base_url).hostname:
-        raise ValueError(f"no host name in {base_url!r}")
+        raise ValueError(f"the host {quoted_url(base_url)} needs a scheme: ws://, wss://, http:// or https://")
+    elif not _split(base_url).hostname:
+        raise ValueError(f"no host name in {quoted_url(base_url)}")
     else:
         base = base_url.rstrip("/")
         url = base if not path_or_url else base + ("" if path_or_url[0] in "/?" else "/") + path_or_url
@@ -56,15 +58,34 @@ def join_url(base_url: str | None, path_or_url: str) -> str:
         raise ValueError(f"cannot connect to {scheme}://: use ws://, wss://, http:// or https://") from None
     url = f"{scheme}://{rest}"
     if _CONTROL.search(url):  # urlsplit would silently leave them out
-        raise ValueError(f"{url!r} has control characters: encode them, a line break as %0A for instance")
-    parts = urlsplit(url)
-    if not (parts.hostname or "").strip(".") or parts.port == 0:  # reading the port checks it
-        raise ValueError(f"no host name, or no valid port, in {url!r}")
+        raise ValueError(f"{quoted_url(url)} has control characters: encode them, a line break as %0A for instance")
+    parts = _split(url)
+    if not (parts.hostname or "").strip(".") or parts.port == 0:
+        raise ValueError(f"no host name, or no valid port, in {quoted_url(url)}")
     if ":" in unquote(parts.username or ""):  # RFC 7617 section 2
         raise ValueError("the user name in the URL has a colon, which it cannot contain")
     if parts.fragment:
-        raise ValueError(f"{url!r} has a fragment (#...), which a WebSocket URL must not have (RFC 6455 section 3)")
+        raise ValueError(
+            f"{quoted_url(url)} has a fragment (#...), which a WebSocket URL must not have (RFC 6455 section 3)"
+        )
     return _encoded(parts).geturl()
+
+
+def without_credentials(url: str) -> str:
+    """The URL without user and password, as names, rows and events may have it."""
+    if "@" not in url:
+        return url
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 # reading it checks it
+    except ValueError:  # its text may quote a password
+        raise ValueError(f"no host name, or no valid port, in {quoted_url(url)}") from None
+    return parts
 
 
 def _encoded(parts: SplitResult) -> SplitResult:

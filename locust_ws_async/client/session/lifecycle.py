@@ -21,6 +21,7 @@ from ..messages.queue import ReceiveQueue
 from ..messages.router import MessageRouter
 from ..observing.events import CONNECT, RECONNECT, RECV, SEND
 from ..observing.timing import ConnectPhases
+from ..opening.url import without_credentials
 from ..options import ConnectOptions
 from ..wire.interface import CloseInfo, Sink, Wire
 from .backoff import Retry
@@ -50,6 +51,7 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
 
     __slots__ = (
         "_close_timer",
+        "_full_url",
         "_options",
         "_reconnecting",
         "_report_recv",
@@ -70,7 +72,8 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
         life = ConnectionState(
             close_timeout=options.close_timeout, has_on_connected=options.on_connected is not None, retry=retry
         )
-        super().__init__(client, url, name, life)
+        super().__init__(client, without_credentials(url), name, life)
+        self._full_url = url
         self._options = options
         self._report_send = client.report if SEND in client.reported else None
         self._report_recv = client.report if RECV in client.reported else None
@@ -159,7 +162,7 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
             options = await options.resolved()
         phases = self.stats.connect = ConnectPhases()
         try:
-            await self.client.connect_to_url(self.url, options, self._sink(), phases)
+            await self.client.connect_to_url(self._full_url, options, self._sink(), phases)
         except ConnectError as exc:
             self._report_failure(request_type, started, exc)
             raise
@@ -204,7 +207,8 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
                 self._do(life.delay_over())
                 try:
                     if self.next_url is not None:
-                        self.url = await self.next_url()
+                        self._full_url = await self.next_url()
+                        self.url = without_credentials(self._full_url)
                     await self._attempt(RECONNECT, perf_counter())
                 except (Exception, asyncio.CancelledError) as exc:
                     if cancels_current_task(exc):
@@ -254,7 +258,9 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
 
     def start_close(self, close: Close, timeout: float | None = None) -> None:
         """Begin what ``close()`` does, and do not wait. ``timeout``: seconds, if less than ``close_timeout``."""
-        seconds = self._options.close_timeout if timeout is None else timeout
+        seconds = self._options.close_timeout
+        if timeout is not None:
+            seconds = min(seconds, timeout)
         self._do(self._life.close(close, seconds, by_on_connected=self._in_on_connected))
 
     def abort(self) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from websockets.frames import Close
@@ -62,7 +62,7 @@ class Target:
 
     uri: WebSocketURI
     host: str
-    headers: tuple[tuple[str, str], ...]
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
     ssl: ssl.SSLContext | None
     server_hostname: str
 

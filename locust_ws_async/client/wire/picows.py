@@ -31,6 +31,7 @@ from ...internals.picows import (
     receive,
     retry_tls_read,
 )
+from ...masking import MaskingLog
 from .answer import Answer
 from .base import NO_FAST_PATH, BaseWire
 from .closing import ClosingHandshake, code_in_frame
@@ -51,7 +52,7 @@ _ANSWER = (
 )
 """What picows gets to see of the answer, which has been checked: it has limits and rules of its own."""
 _READ_BUFFER = 2048  # bytes at first, per connection; it grows for longer frames
-_logger = logging.getLogger("locust_ws_async.picows")
+_logger = MaskingLog(logging.getLogger("locust_ws_async.picows"))
 
 
 def check_settings(settings: EngineSettings) -> None:

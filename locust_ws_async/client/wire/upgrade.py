@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Callable
 from time import perf_counter
@@ -11,10 +12,13 @@ from typing import cast
 from websockets.http11 import Response
 
 from ...exceptions import HandshakeError, HandshakeRejected
+from ...masking import MaskingLog
 from .answer import Answer, agreed_subprotocol
 from .interface import NO_ANSWER, Wire
 
 __all__ = ["Start", "Switch", "Upgrade"]
+
+_logger = MaskingLog(logging.getLogger("locust_ws_async.handshake"))
 
 _BODY_PATIENCE = 0.25
 """Seconds that the rest of an answer may take whose status is known to be none of a WebSocket."""
@@ -87,6 +91,9 @@ class Upgrade(asyncio.Protocol):
     def _complete(self, arrived: float) -> None:
         response = self._answer.response
         assert response is not None
+        if _logger.isEnabledFor(logging.DEBUG):
+            headers = "".join(f"\n< {name}: {value}" for name, value in response.headers.raw_items())
+            _logger.debug("< HTTP/1.1 %d %s%s", response.status_code, response.reason_phrase, headers)
         if response.status_code != 101:
             raise _refusal(response)
         subprotocol = agreed_subprotocol(self._answer, self._key, self._subprotocols)

@@ -13,6 +13,7 @@ the parser of ``websockets``. Without the fast paths, and with compression, the 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import socket
 import struct
@@ -36,6 +37,7 @@ from ...exceptions import HandshakeError
 from ...fast_paths import PLAIN
 from ...internals.cpython import tls_stream_ended
 from ...internals.websockets import apply_mask
+from ...masking import MaskingLog
 from .answer import Answer
 from .base import NO_FAST_PATH, BaseWire
 from .closing import ClosingHandshake, code_in_frame
@@ -50,6 +52,7 @@ __all__ = ["check_settings", "open_wire"]
 _BUFFER_SIZE = 64 * 1024
 _TLS_RECORD = 16 * 1024  # bytes that OpenSSL may hold, beside what asyncio tells of (RFC 8446 section 5.1)
 _MOST_FORETOLD = _BUFFER_SIZE - _TLS_RECORD
+_log = MaskingLog(logging.getLogger("websockets.client"))  # the logger that websockets takes by itself
 _buffers: dict[int, memoryview] = {}
 
 _WHOLE_TEXT, _WHOLE_BINARY = 0x80 | TEXT, 0x80 | BINARY  # the first byte of a frame with FIN and without RSV bits
@@ -74,7 +77,9 @@ async def open_wire(target: Target, sock: socket.socket, settings: EngineSetting
     def send_request(transport: asyncio.Transport) -> str:
         sink.upgrading()
         lines = "".join(f"{name}: {value}\r\n" for name, value in request.headers.raw_items())
-        transport.write(f"GET {request.path} HTTP/1.1\r\n{lines}\r\n".encode())
+        head = f"GET {request.path} HTTP/1.1\r\n{lines}\r\n"
+        _log.debug("> %s", head)
+        transport.write(head.encode())
         return request.headers["Sec-WebSocket-Key"]
 
     def switch(transport: asyncio.Transport, answer: Answer, subprotocol: str | None, arrived: float) -> Wire:
@@ -170,7 +175,7 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         self._shared = _shared_buffer()
         self._bytes = cast(bytearray, self._shared.obj)
         self._max_size = settings.max_size
-        parser = self._parser = ClientProtocol(uri, state=State.OPEN, max_size=settings.max_size)
+        parser = self._parser = ClientProtocol(uri, state=State.OPEN, max_size=settings.max_size, logger=_log)
         compressed = "Sec-WebSocket-Extensions" in response.headers
         if compressed:
             parser.extensions = _agreed_extensions(parser, response, settings)
