@@ -17,6 +17,8 @@ from typing import Any
 import gevent
 import psutil
 from locust import constant, events, task
+from locust.exception import StopUser
+from locust.runners import STATE_RUNNING
 
 from benchmarks.soak import FAILED, REFUSED
 from locust_ws_async import AsyncWebSocketUser
@@ -32,6 +34,7 @@ counts: Counter[str] = Counter()
 last_step: dict[int, float] = {}
 samples: list[dict[str, float]] = []
 before: dict[str, float] = {}
+_end = time.monotonic() + float(os.environ["SOAK_SECONDS"])
 _process = psutil.Process()
 _ids = itertools.count()
 
@@ -52,6 +55,8 @@ class SoakUser(AsyncWebSocketUser):
     @task
     async def session(self) -> None:
         """One connection with some requests, until a fault ends it or this side does."""
+        if time.monotonic() > _end:
+            raise StopUser  # by itself: a stop by Locust may hit a task that has just begun
         path = "/soak"
         for refused in REFUSED:
             if refused in FAULTS and self.random.random() < 0.05:
@@ -117,6 +122,10 @@ def _start(**_: Any) -> None:
         while True:
             gevent.sleep(float(os.environ["SOAK_INTERVAL"]))
             samples.append(_measure())
+            runner = _environment.runner
+            if not runner.user_count and runner.state == STATE_RUNNING:
+                gevent.spawn(runner.quit)
+                return
 
     gevent.spawn(sample)
 

@@ -654,5 +654,5 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "on_connected": _on_connected,
 }
 
-_SECRET = frozenset({"auth", "bearer", "cookies", "headers", "keepalive", "proxy", "subprotocols"})
+_SECRET = frozenset({"auth", "bearer", "cookies", "headers", "keepalive", "origin", "proxy", "subprotocols"})
 _NO_SETTINGS = ConnectOptions()
