@@ -322,6 +322,7 @@ class ConnectSettings(TypedDict, total=False):
     overflow: Literal["pause", "drop", "fail"]
     open_timeout: float | None
     close_timeout: float
+    on_connected_timeout: float | Literal["open_timeout"] | None
     ping_interval: float | None
     ping_timeout: float | None
     request_timeout: float | None
@@ -331,7 +332,6 @@ class ConnectSettings(TypedDict, total=False):
     keepalive: KeepaliveRule | Sequence[KeepaliveRule]
     reconnect: Backoff | None
     on_connected: Callable[[Any], Awaitable[object]] | None
-    on_connected_timeout: float | Literal["open_timeout"] | None
 
 
 _COMPUTED = ("bearer", "headers", "cookies")
