@@ -25,7 +25,7 @@ from ..options import ConnectOptions
 from ..wire.interface import CloseInfo, Sink, Wire
 from .backoff import Retry
 from .pings import Pings
-from .reports import ConnectionOwner
+from .reports import CONNECTING, ConnectionOwner
 from .state import (
     ConnectionState,
     Decisions,
@@ -149,7 +149,7 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
             await self._attempt(CONNECT, started)
         except BaseException as exc:
             if isinstance(exc, asyncio.CancelledError):
-                self.note_cancelled("connect()", self.name, started)
+                self.note_cancelled(CONNECTING, self.name, started)
             self._do(self._life.give_up())
             raise
 
