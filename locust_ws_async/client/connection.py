@@ -518,6 +518,10 @@ class WebSocketConnection(ConnectionLifecycle):
         self.stats.pings_received += 1
         self.stats.pongs_sent += answered
 
+    def pong_sent(self, payload: bytes) -> None:
+        """Called by the engine."""
+        self.stats.pongs_sent += 1
+
     def pong_received(self, payload: bytes, arrived: float) -> None:
         """Called by the engine."""
         self.stats.pongs_received += 1

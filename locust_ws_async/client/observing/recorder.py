@@ -209,6 +209,10 @@ class _RecordingSink:
             self._recorder.record("sent", "pong", payload, len(payload), now)
         self._sink.ping_received(payload, answered)
 
+    def pong_sent(self, payload: bytes) -> None:
+        self._recorder.record("sent", "pong", payload, len(payload), perf_counter())
+        self._sink.pong_sent(payload)
+
     def pong_received(self, payload: bytes, arrived: float) -> None:
         self._recorder.record("received", "pong", payload, len(payload), arrived)
         self._sink.pong_received(payload, arrived)

@@ -137,7 +137,15 @@ class Sink(Protocol):
         """A whole message came; its payload had ``size`` bytes."""
 
     def ping_received(self, payload: bytes, answered: bool, /) -> None:
-        """A ping came; ``answered``: the engine has written its pong."""
+        """
+        A ping came; ``answered``: the engine has written its pong.
+
+        While the write buffer is over its limit no ping is answered. When it is below again, the last one is, which
+        answers those before it (RFC 6455 section 5.5.3): see ``pong_sent``.
+        """
+
+    def pong_sent(self, payload: bytes, /) -> None:
+        """The engine has written the pong to a ping that was not answered when it came."""
 
     def pong_received(self, payload: bytes, arrived: float, /) -> None:
         """A pong came, asked for or not."""
