@@ -20,10 +20,12 @@ from ..hosting import no_inline_wait
 from .messages.auto_replies import AutoReplies, KeepaliveRule
 from .messages.matching import Correlation, Match, any_message
 from .messages.message import Received, encode
+from .messages.queue import PLACE_BYTES, BoundedQueue
 from .messages.requests import MessageWait, PendingWaits
 from .messages.router import MessageRouter
 from .messages.subscriptions import Handler, SentAt, Subscription, Subscriptions
 from .observing.events import PING, RECV, SEND
+from .observing.log import warn_once
 from .observing.recorder import recorder_for
 from .options import ConnectOptions
 from .session.lifecycle import ConnectionLifecycle
@@ -197,7 +199,8 @@ class WebSocketConnection(ConnectionLifecycle):
     def write(self, opcode: int, payload: bytes) -> None:
         """Write and count a message that is not sent by ``send``, and has rows of its own; or drop it: see below."""
         # No data may follow a close frame (RFC 6455 section 5.5.1), not even an answer to a keepalive.
-        if self.connected:
+        # On a dead socket asyncio would log a line for each.
+        if self.connected and not self.wire.transport.is_closing():
             self._write(opcode, payload)
 
     def _write(self, opcode: int, payload: bytes) -> int:
@@ -275,8 +278,8 @@ class WebSocketConnection(ConnectionLifecycle):
             if self.wait_for_io_inline is no_inline_wait:
                 self.enable_inline_wait()
         message, size, arrived = queue.popleft()
-        if queue.paused:
-            queue.resume_if_drained()
+        if queue.bytes:
+            queue.taken(size)
         waited = arrived - called
         if waited < 0.0:
             self.queue_wait = -waited
@@ -322,7 +325,8 @@ class WebSocketConnection(ConnectionLifecycle):
             length = len(queue)
             if length > stats.queue_high_water:
                 stats.queue_high_water = length
-            if length >= queue.limit:
+            queue.bytes += size + PLACE_BYTES
+            if length >= queue.limit or queue.bytes >= queue.byte_limit:
                 queue.full()
 
     def requeue(self, received: Received) -> None:
@@ -340,7 +344,10 @@ class WebSocketConnection(ConnectionLifecycle):
 
     def _add_router(self, rules: tuple[KeepaliveRule, ...]) -> MessageRouter:
         self._router = MessageRouter(
-            self, AutoReplies(self, self._loop, rules), PendingWaits(self, self._loop), Subscriptions(self)
+            self,
+            AutoReplies(self, self._loop, rules),
+            PendingWaits(self, self._loop),
+            Subscriptions(self, BoundedQueue(self, *self._queue_settings, ("a handler", "Handle them faster"))),
         )
         self.enable_inline_wait()
         return self._router
@@ -517,6 +524,8 @@ class WebSocketConnection(ConnectionLifecycle):
         """Called by the engine."""
         self.stats.pings_received += 1
         self.stats.pongs_sent += answered
+        if self.writing_paused:
+            warn_once(self.name, "ping", "The server reads too slowly: while it does, only its last ping is answered.")
 
     def pong_sent(self, payload: bytes) -> None:
         """Called by the engine."""

@@ -22,7 +22,7 @@ __all__ = ["MessageWait", "PendingWaits", "Reply"]
 _LATE_SECONDS = 60.0
 _LATE_COUNT = 1000
 
-_NOT_READ = "no message that matches within the timeout, and none was read: the queue of recv is full (max_queue)"
+_NOT_READ = "no message that matches within the timeout, and none was read: the queue of {} is full (max_queue)"
 
 
 class PendingWait:
@@ -66,6 +66,9 @@ class ConnectionForWaits(Protocol):
 
     @property
     def queue(self) -> ReceiveQueue: ...
+
+    @property
+    def reading_paused(self) -> bool: ...
 
     @property
     def wait_for_io_inline(self) -> Callable[[], bool]: ...
@@ -261,7 +264,9 @@ class PendingWaits:
             if wait.future is None:
                 self.remove(wait)  # its reply is too late even to be reported as late
             elif not wait.future.done():
-                error = MessageTimeout(_NOT_READ) if self._connection.queue.paused else MessageTimeout()
+                connection = self._connection
+                consumer = "recv" if connection.queue.paused else "a handler"
+                error = MessageTimeout(_NOT_READ.format(consumer)) if connection.reading_paused else MessageTimeout()
                 error.__cause__ = wait.match_error
                 wait.future.set_exception(error)
                 self.abandon(wait)

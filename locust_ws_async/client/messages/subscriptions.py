@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
+from functools import partial
 from math import isfinite
 from time import perf_counter
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from ...hosting import cancels_current_task, is_kill
 from ..observing.events import PUSH, ReportOperation
 from .matching import Match, field, matches
-from .queue import ReceiveQueue
+from .queue import BoundedQueue, ReceiveQueue
 
 __all__ = ["Handler", "SentAt", "Subscription", "Subscriptions"]
 
@@ -58,6 +58,10 @@ class Subscription:
         self._subscriptions.remove(self)
 
 
+Handling = tuple[str | bytes, int, float, Subscription]
+"""A message, its size in bytes, its time of arrival, and the subscription that it is for."""
+
+
 class ClientForSubscriptions(Protocol):
     """What :class:`Subscriptions` needs of the client of its connection."""
 
@@ -88,15 +92,20 @@ class Subscriptions:
     The subscriptions of one connection, in the order in which they were made: the first that matches takes a message.
 
     Handlers run in the order of arrival, one at a time: while an ``async def`` handler runs, in a task of its own,
-    later messages wait for it. Only the handlers wait; replies and ``recv`` go on.
+    later messages wait for it. Only the handlers wait; replies and ``recv`` go on, unless so many messages wait that
+    reading stops.
+
+    Args:
+        connection: the connection whose messages these are.
+        waiting: the messages that wait for their handler, while another one runs.
     """
 
-    __slots__ = ("_connection", "_queued", "_subscriptions", "_task")
+    __slots__ = ("_connection", "_subscriptions", "_task", "waiting")
 
-    def __init__(self, connection: ConnectionForSubscriptions) -> None:
+    def __init__(self, connection: ConnectionForSubscriptions, waiting: BoundedQueue[Handling]) -> None:
         self._connection = connection
         self._subscriptions: list[Subscription] = []
-        self._queued: deque[tuple[Subscription, str | bytes, int, float]] = deque()
+        self.waiting = waiting
         self._task: asyncio.Task[None] | None = None
 
     def on(self, match: Match, handler: Handler, name: str) -> Subscription:
@@ -146,9 +155,12 @@ class Subscriptions:
         if subscription.measure is not None:
             self._measure(subscription, subscription.measure, message, size, arrived)
             return
-        self._queued.append((subscription, message, size, arrived))
+        handling = message, size, arrived, subscription
         if self._task is None:
+            self.waiting.append(handling)
             self._drain()
+        else:
+            self.waiting.put(handling)
 
     def _measure(
         self,
@@ -170,8 +182,11 @@ class Subscriptions:
         self._connection.report_in_background(PUSH, subscription.name, milliseconds, size, error, arrived, message)
 
     def _drain(self) -> None:
-        while self._queued:
-            subscription, message, size, arrived = self._queued.popleft()
+        waiting = self.waiting
+        while waiting:
+            message, size, arrived, subscription = waiting.popleft()
+            if waiting.bytes:
+                waiting.taken(size)
             assert subscription.handler is not None
             try:
                 context = subscription.context.copy()  # a context cannot be entered twice at a time
@@ -185,6 +200,7 @@ class Subscriptions:
             if inspect.isawaitable(result):
                 finish = self._await_handler(result, subscription, message, size, arrived)
                 self._task = asyncio.get_running_loop().create_task(finish, context=context)
+                self._task.add_done_callback(partial(self._awaited, result))
                 return
             self._report(subscription, message, size, arrived, None)
 
@@ -196,12 +212,17 @@ class Subscriptions:
             await result
         except (Exception, asyncio.CancelledError) as exc:
             if cancels_current_task(exc):
-                self._queued.clear()  # the user is being stopped
                 raise
             error = exc
         self._task = None
         self._report(subscription, message, size, arrived, error)
         self._drain()
+
+    def _awaited(self, result: Awaitable[None], task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            self.waiting.discard()  # the user is being stopped
+            if inspect.iscoroutine(result):
+                result.close()  # else Python would complain of it, if the task was cancelled before its first step
 
     def _report(
         self, subscription: Subscription, message: str | bytes, size: int, arrived: float, error: BaseException | None
