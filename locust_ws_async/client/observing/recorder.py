@@ -237,6 +237,7 @@ class _RecordingWire:
         self.subprotocol = wire.subprotocol
         self.pause_reading = wire.pause_reading
         self.resume_reading = wire.resume_reading
+        self.abort = wire.abort
 
     @property
     def request(self) -> Any:

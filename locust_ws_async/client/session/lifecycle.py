@@ -112,7 +112,7 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
                         self._close_timer.cancel()
                         self._close_timer = None
                 case Do.ABORT_TRANSPORT:
-                    self.wire.transport.abort()
+                    self.wire.abort()
                 case Do.FAIL_WAITS:
                     self._fail_waits()
                 case Do.RECONNECT:

@@ -197,6 +197,10 @@ class BaseWire:
             self._write_close(close)
             self._sink.closing()
 
+    def abort(self) -> None:
+        self._closing.discarding = True
+        self.transport.abort()
+
     # Flow control: the transport calls these.
 
     def pause_writing(self) -> None:

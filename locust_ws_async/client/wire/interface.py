@@ -118,6 +118,9 @@ class Wire(Protocol):
     def fail(self, close: Close, /) -> None:
         """Send this close frame and discard whatever arrives from now on (RFC 6455 section 7.1.7)."""
 
+    def abort(self) -> None:
+        """Cut the connection, and discard what was read and not yet delivered."""
+
 
 class Sink(Protocol):
     """
