@@ -73,6 +73,34 @@ def test_all_messages_before_the_end_are_delivered(
     run(main())
 
 
+@pytest.mark.parametrize(
+    ("message", "error", "answer"),
+    [(b"", "connection closed by the server", 1000), (frame(1, b"cut", fin=False), "sent a malformed frame", 1002)],
+)
+def test_a_close_frame_that_waits_for_its_turn(bench: Bench, message: bytes, error: str, answer: int) -> None:
+    """What follows it means nothing; but it may itself be out of place, within a message."""
+    closes: list[bytes] = []
+
+    async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(numbered(MANY) + message + CLOSE + b"\x83\x00")
+        closes.append(await reader.read())
+
+    async def main() -> None:
+        async with raw_server(send) as url:
+            connection = await bench.client().connect(url, max_queue=None, close_timeout=0.1)
+            received = []
+            with pytest.raises(ConnectionClosed, match=error):
+                while True:
+                    received.append(await connection.recv())
+            assert received == [str(number) for number in range(MANY)]
+            await eventually(lambda: closes)
+
+    run(main())
+    (close,) = closes
+    assert close[0] == 0x88
+    assert bytes(byte ^ mask for byte, mask in zip(close[6:8], close[2:4], strict=True)) == answer.to_bytes(2)
+
+
 def test_other_callbacks_run_between_the_turns(bench: Bench) -> None:
     async def main() -> None:
         async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
