@@ -427,6 +427,7 @@ class AsyncWebSocketUser(AsyncUser):
     fold_ids: bool = _DEFAULTS.fold_ids
     max_size: int | None = _DEFAULTS.max_size
     max_queue: int | None = _DEFAULTS.max_queue
+    max_queue_bytes: int | None = _DEFAULTS.max_queue_bytes
     overflow: Literal["pause", "drop", "fail"] = _DEFAULTS.overflow
     open_timeout: float | None = _DEFAULTS.open_timeout
     on_connected_timeout: float | Literal["open_timeout"] | None = _DEFAULTS.on_connected_timeout

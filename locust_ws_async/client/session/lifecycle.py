@@ -17,7 +17,7 @@ from websockets.frames import Close
 
 from ...exceptions import ConnectError, OnConnectedTimeout, WebSocketError
 from ...hosting import cancels_current_task
-from ..messages.queue import ReceiveQueue
+from ..messages.queue import BoundedQueue, ReceiveQueue
 from ..messages.router import MessageRouter
 from ..observing.events import CONNECT, RECONNECT, RECV, SEND
 from ..observing.timing import ConnectPhases
@@ -78,7 +78,7 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
         self._reconnecting: asyncio.Task[None] | None = None
         self.next_url: Callable[[], Awaitable[str]] | None = None
         """Gives the URL of each reconnect, where a function was given for it."""
-        self.queue = ReceiveQueue(self, options.max_queue, options.overflow)
+        self.queue = ReceiveQueue(self, *self._queue_settings)
         self.pings = Pings(self, self._loop)
         self._router: MessageRouter | None = None
 
@@ -109,8 +109,12 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
                     if self._router is not None:
                         self._router.auto_replies.stop()
                 case Do.RESUME_READING:
-                    if self.queue.paused:
-                        self.queue.resume()
+                    for queue in self._queues:
+                        if queue.paused:
+                            queue.resume()
+                case Do.STOP_QUEUEING:
+                    if self._recv_waiter is None:
+                        self.queue.stop()
                 case SendClose(close):
                     self.wire.send_close(close)
                 case StartCloseTimer(seconds):
@@ -124,7 +128,7 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
                         self._close_timer.cancel()
                         self._close_timer = None
                 case Do.ABORT_TRANSPORT:
-                    self.wire.transport.abort()
+                    self.wire.abort()
                 case Do.FAIL_WAITS:
                     self._fail_waits()
                 case Do.RECONNECT:
@@ -272,11 +276,20 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
 
     @property
     def reading_paused(self) -> bool:
-        """Whether the queue is full, so that nothing is read from the socket."""
-        return self.queue.paused
+        """Whether a queue is full, so that nothing is read from the socket."""
+        return any(queue.paused for queue in self._queues)
+
+    @property
+    def _queue_settings(self) -> tuple[tuple[int | None, int | None], str]:
+        return (self._options.max_queue, self._options.max_queue_bytes), self._options.overflow
+
+    @property
+    def _queues(self) -> tuple[BoundedQueue[Any], ...]:
+        return (self.queue,) if self._router is None else (self.queue, self._router.subscriptions.waiting)
 
     def _fail_waits(self) -> None:
-        self.queue.paused = False
+        for queue in self._queues:
+            queue.paused = False
         self.resume_writing()
         self.pings.connection_lost(self.closed_error)
         if self._router is not None:
