@@ -7,9 +7,9 @@
 Locust's users (`-u`) are sources here, which share the rate: one for each process is right.
 """
 
-from locust import between, task
+from locust import between
 
-from locust_ws_async import AsyncWebSocketUser
+from locust_ws_async import AsyncWebSocketUser, task
 
 
 class Shopper(AsyncWebSocketUser):
@@ -18,13 +18,13 @@ class Shopper(AsyncWebSocketUser):
     arrivals_limit = 500  # at a time; more are dropped, and counted
     wait_time = between(0.1, 0.3)  # between its tasks
 
-    async def on_start(self):
+    async def on_start(self) -> None:
         self.shop = await self.ws.connect("/echo")
 
     @task
-    async def browse(self):
+    async def browse(self) -> None:
         await self.shop.request("what is there?", name="browse")
 
     @task
-    async def buy(self):
+    async def buy(self) -> None:
         await self.shop.request("this", name="buy")

@@ -9,9 +9,7 @@ waits for nothing, and its rate grows with the time since the test began.
 
 from itertools import count
 
-from locust import task
-
-from locust_ws_async import AsyncWebSocketUser
+from locust_ws_async import AsyncWebSocketUser, task
 from locust_ws_async.client import json_field
 
 
@@ -19,7 +17,7 @@ class Closed(AsyncWebSocketUser):
     host = "ws://127.0.0.1:8765"
 
     @task
-    async def order(self):
+    async def order(self) -> None:
         async with self.ws.connect("/echo?delay=0.02") as shop:
             async for tick in self.pace(20):
                 await shop.request("order", name="closed", since=tick)
@@ -29,7 +27,7 @@ class Open(AsyncWebSocketUser):
     host = "ws://127.0.0.1:8765"
 
     @task
-    async def order(self):
+    async def order(self) -> None:
         ids = count()
         async with self.ws.connect("/rpc") as shop:
             async for tick in self.pace(lambda t: 10 + t, law="poisson"):

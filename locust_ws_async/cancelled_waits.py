@@ -18,7 +18,7 @@ _logger = logging.getLogger(__name__)
 class _Waits:
     users: set[int] = field(default_factory=set)
     longest: float = 0.0
-    had_messages: bool = False
+    had_any: bool = False
 
 
 class CancelledWaits:
@@ -27,12 +27,12 @@ class CancelledWaits:
     def __init__(self) -> None:
         self._waits: dict[tuple[str, str], _Waits] = {}
 
-    def add(self, user: object, operation: str, name: str, seconds: float, had_messages: bool) -> None:
+    def add(self, user: object, operation: str, name: str, seconds: float, had_any: bool) -> None:
         """Take one wait of a user; what a client calls ``waited`` (:class:`~.client.session.reports.Waited`)."""
         waits = self._waits.setdefault((operation, name), _Waits())
         waits.users.add(id(user))
         waits.longest = max(waits.longest, seconds)
-        waits.had_messages |= had_messages
+        waits.had_any |= had_any
 
     def log(self, **_: Any) -> None:
         """Log them: a listener of ``events.test_stop``."""
@@ -40,14 +40,14 @@ class CancelledWaits:
         for (operation, name), each in sorted(waits.items()):
             number = len(each.users)
             _logger.log(
-                logging.INFO if each.had_messages else logging.WARNING,
+                logging.INFO if each.had_any else logging.WARNING,
                 "%d %s had waited in %s of %s, the longest for %.1f s%s",
                 number,
                 "user" if number == 1 else "users",
                 operation,
                 name,
                 each.longest,
-                "" if each.had_messages else ", and never received a message",
+                "" if each.had_any else ", and nothing ever came",
             )
 
 

@@ -200,6 +200,8 @@ def _closed_text(rcvd: Close | None, sent: Close | None, closed_by_user: bool) -
             return "connection closed by this side, which the server did not answer with a close frame"
         return f"connection closed by this side, answered with {_explain(rcvd.code)}"
     if sent is not None and (rcvd is None or rcvd.code != sent.code):  # else one answers the other
+        if sent.reason == "too many fragments":
+            return f"connection failed: the server sent a message of too many fragments ({_explain(sent.code)})"
         return f"connection failed: {_FAILED_BY_US.get(sent.code) or _explain(sent.code)}"
     if rcvd is not None:
         return f"connection closed by the server: {_explain(rcvd.code)}"

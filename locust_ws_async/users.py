@@ -434,6 +434,7 @@ class AsyncWebSocketUser(AsyncUser):
     fold_ids: bool = _DEFAULTS.fold_ids
     max_size: int | None = _DEFAULTS.max_size
     max_queue: int | None = _DEFAULTS.max_queue
+    max_queue_bytes: int | None = _DEFAULTS.max_queue_bytes
     overflow: Literal["pause", "drop", "fail"] = _DEFAULTS.overflow
     open_timeout: float | None = _DEFAULTS.open_timeout
     on_connected_timeout: float | Literal["open_timeout"] | None = _DEFAULTS.on_connected_timeout
@@ -612,7 +613,8 @@ def _check_settings(user_class: type[User], host: str | None) -> None:
         of_client = {name: values.pop(name) for name in _FIXED if name in values}
         client = WebSocketClient(base_url=host, report=_no_report, options=ConnectOptions(**values), **of_client)
         if host is not None:
-            client.connect("/").close()
+            # What is shared is the business of the user, whose HTTP client comes with it.
+            client.connect("/", share_cookies=False, share_headers=()).close()
 
 
 def _no_report(*operation: object) -> None:

@@ -79,7 +79,7 @@ class WebSocketClient:
         reported: Collection[str] = ALL_ROWS,
         connect_backoff: Backoff | None = None,
         stopping: Callable[[], bool] = lambda: False,
-        waited: Waited = lambda operation, name, seconds, had_messages: None,
+        waited: Waited = lambda operation, name, seconds, had_any: None,
         escalate: Callable[[BaseException], None] | None = None,
         check_errors: tuple[type[Exception], ...] = (),
         control_flow: tuple[type[Exception], ...] = (),
@@ -102,6 +102,7 @@ class WebSocketClient:
         self.http_session = http_session
         self.connections: set[WebSocketConnection] = set()
         """The connections that are open."""
+        self.ever_connected = False
         self.connect_backoff = connect_backoff
         self.stopping = stopping
         self.waited = waited
@@ -184,6 +185,7 @@ class WebSocketClient:
                 self._retry.failed()
                 self._not_before = now + self._retry.next_delay()
             raise
+        self.ever_connected = True
         if self._retry is not None:
             self._retry.succeeded()
         self._not_before = 0.0

@@ -22,11 +22,13 @@ from .lazy_coroutine import refuse_plain_with
 from .messages.auto_replies import AutoReplies, KeepaliveRule
 from .messages.matching import Correlation, Match, any_message, checked_match, take_json
 from .messages.message import Received, encode
+from .messages.queue import PLACE_BYTES, BoundedQueue
 from .messages.requests import MessageWait, PendingWaits
 from .messages.router import MessageRouter
 from .messages.since import checked_since
 from .messages.subscriptions import Handler, SentAt, Subscription, Subscriptions
 from .observing.events import PING, RECV, SEND
+from .observing.log import warn_once
 from .observing.recorder import recorder_for
 from .options import ConnectOptions
 from .session.lifecycle import ConnectionLifecycle
@@ -232,8 +234,10 @@ class WebSocketConnection(ConnectionLifecycle):
 
     def write(self, opcode: int, payload: bytes) -> None:
         """Write and count a message that has a row of its own, not that of ``send``; drop it after a close frame."""
-        if not self.connected:
-            return  # no data may follow a close frame (RFC 6455 section 5.5.1), not even an answer to a keepalive
+        # No data may follow a close frame (RFC 6455 section 5.5.1), not even an answer to a keepalive. On a dead socket
+        # asyncio would log a line for each.
+        if not self.connected or self.wire.transport.is_closing():
+            return
         self._wire_send(opcode, payload)
         if opcode == TEXT:
             self.stats.texts_sent += 1
@@ -347,8 +351,8 @@ class WebSocketConnection(ConnectionLifecycle):
             if wait_for_io_inline is no_inline_wait:
                 self.enable_inline_wait()
         message, size, arrived = queue.popleft()
-        if queue.paused:
-            queue.resume_if_drained()
+        if queue.bytes:
+            queue.taken(size)
         self.arrived = arrived
         waited = arrived - called
         if waited < 0.0:
@@ -394,13 +398,15 @@ class WebSocketConnection(ConnectionLifecycle):
             length = len(queue)
             if length > stats.queue_high_water:
                 stats.queue_high_water = length
-            if length >= queue.limit:
+            queue.bytes += size + PLACE_BYTES
+            if length >= queue.limit or queue.bytes >= queue.byte_limit:
                 queue.full()
 
     def requeue(self, received: Received) -> None:
         """Leave a message to whoever wants it after all. Called by ``expect``."""
         if not self.router.reroute(*received):
             self.queue.appendleft(received)
+            self.queue.bytes += received.size + PLACE_BYTES
             self._wake_receiver()
 
     # Certain messages. Who gets what is in router.py.
@@ -412,7 +418,10 @@ class WebSocketConnection(ConnectionLifecycle):
 
     def _add_router(self, rules: tuple[KeepaliveRule, ...]) -> MessageRouter:
         self._router = MessageRouter(
-            self, AutoReplies(self, self._loop, rules), PendingWaits(self, self._loop), Subscriptions(self)
+            self,
+            AutoReplies(self, self._loop, rules),
+            PendingWaits(self, self._loop),
+            Subscriptions(self, BoundedQueue(self, *self._queue_settings, ("a handler", "Handle them faster"))),
         )
         self.enable_inline_wait()
         return self._router
@@ -622,6 +631,12 @@ class WebSocketConnection(ConnectionLifecycle):
         """Called by the engine."""
         self.stats.pings_received += 1
         self.stats.pongs_sent += answered
+        if self.writing_paused:
+            warn_once(self.name, "ping", "The server reads too slowly: while it does, only its last ping is answered.")
+
+    def pong_sent(self, payload: bytes) -> None:
+        """Called by the engine."""
+        self.stats.pongs_sent += 1
 
     def pong_received(self, payload: bytes, arrived: float) -> None:
         """Called by the engine."""

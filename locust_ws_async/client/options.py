@@ -139,12 +139,18 @@ class ConnectOptions:
     sets no limit."""
 
     max_queue: int | None = 1024
-    """How many messages may wait for ``recv``; ``overflow`` says what happens at this limit. None sets no limit."""
+    """How many messages may wait for ``recv``, and how many for an ``async def`` handler of ``on`` that is still busy;
+    ``overflow`` says what happens at this limit. None sets no limit."""
+
+    max_queue_bytes: int | None = 2**24
+    """How many bytes the messages that wait for ``recv`` may take, or those that wait for a handler: their payloads,
+    and about 200 bytes for each. One message may always wait, however long it is. ``overflow`` says what happens at
+    this limit. None sets no limit."""
 
     overflow: Literal["pause", "drop", "fail"] = "pause"
-    """What happens when ``max_queue`` messages wait for ``recv``. With ``"pause"`` nothing is read from the socket
-    until half of them are taken, which also delays pings and pongs. With ``"drop"`` the oldest messages are dropped,
-    and ``stats.messages_dropped`` counts them. With ``"fail"`` the connection ends with close code 1008."""
+    """What happens at ``max_queue`` or ``max_queue_bytes``. With ``"pause"`` nothing is read from the socket until half
+    of the messages are taken, which also delays pings and pongs. With ``"drop"`` the oldest messages are dropped, and
+    ``stats.messages_dropped`` counts them. With ``"fail"`` the connection ends with close code 1008."""
 
     open_timeout: float | None = 10.0
     """Seconds that a connect may take: name lookup, TCP, proxy, TLS, opening handshake and redirects together. None
@@ -336,9 +342,11 @@ class ConnectSettings(TypedDict, total=False):
     fold_ids: bool
     max_size: int | None
     max_queue: int | None
+    max_queue_bytes: int | None
     overflow: Literal["pause", "drop", "fail"]
     open_timeout: float | None
     close_timeout: float
+    on_connected_timeout: float | Literal["open_timeout"] | None
     ping_interval: float | None
     ping_timeout: float | None
     request_timeout: float | None
@@ -349,7 +357,6 @@ class ConnectSettings(TypedDict, total=False):
     keepalive: KeepaliveRule | Sequence[KeepaliveRule]
     reconnect: Backoff | None
     on_connected: Callable[[Any], Awaitable[object]] | None
-    on_connected_timeout: float | Literal["open_timeout"] | None
 
 
 _COMPUTED = ("bearer", "headers", "cookies")
@@ -638,6 +645,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "lookups": _at_least_one,
     "max_size": _limit,
     "max_queue": _limit,
+    "max_queue_bytes": _limit,
     "overflow": _overflow,
     "open_timeout": _seconds,
     "close_timeout": _bounded_seconds,

@@ -133,16 +133,32 @@ def test_a_send_that_is_blocked_when_the_server_ends_the_connection_has_failed(b
     assert isinstance(bench.only("WS SEND").error, ConnectionClosedError)
 
 
-def test_messages_go_on_while_closing(bench: Bench) -> None:
+@pytest.mark.parametrize("receives", [True, False])
+def test_what_comes_while_closing_is_for_who_waits(bench: Bench, receives: bool) -> None:
     async def main() -> None:
         async def send_more(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if not receives:
+                writer.write(frame(1, b"early") * 2)
             await reader.readexactly(8)  # the close frame
-            writer.write(frame(1, b"late") + frame(9, b"") + frame(8, b"\x03\xe8"))
+            writer.write(frame(1, b"late") * 3 + frame(9, b"") + frame(8, b"\x03\xe8"))
 
         async with raw_server(send_more) as url:
             connection = await bench.client().connect(url)
-            await connection.close()
-            assert [message async for message in connection] == ["late"]
+
+            async def receive() -> list[str | bytes]:
+                return [message async for message in connection]
+
+            if receives:
+                receiving = asyncio.create_task(receive())
+                await asyncio.sleep(0)
+                await connection.close()
+                assert await receiving == ["late"] * 3
+            else:
+                await eventually(lambda: connection.stats.messages_received == 2)
+                await connection.close()
+                assert await receive() == ["early"] * 2
+            assert connection.stats.messages_dropped == (0 if receives else 3)
+            assert connection.stats.messages_received == (3 if receives else 5)
 
     run(main())
     assert not bench.failures()

@@ -422,3 +422,21 @@ def test_a_measured_push_may_have_a_handler_and_is_one_row(bench: Bench) -> None
     pushes = [row for row in bench.rows if row.type == "WS PUSH"]
     assert [repr(row.error) for row in pushes] == ["None", "ValueError('second')", "None"]
     assert all(row.time is not None for row in pushes)
+
+
+def test_measured_pushes_that_wait_for_their_handler_are_bounded(bench: Bench) -> None:
+    async def main() -> None:
+        free = asyncio.Event()
+
+        async def handler(message: str) -> None:
+            await free.wait()
+
+        async with bench.client().connect("/ticker?rate=1000&count=10", max_queue=2, overflow="drop") as connection:
+            connection.measure_push(lambda message: True, sent_at="sent_at", handler=handler)
+            await eventually(lambda: connection.stats.messages_received == 10)
+            assert connection.stats.messages_dropped == 7
+            free.set()
+            await eventually(lambda: bench.types().count("WS PUSH") == 3)
+            await connection.wait_closed()
+
+    run(main())

@@ -152,7 +152,7 @@ def test_a_whole_message_needs_no_parser(size: int) -> None:
         splitter = FrameSplitter(sys.maxsize)
         one, two = SomeFrame(0x80 | TEXT, size, form).encode(), SomeFrame(0x80 | BINARY, size, form).encode()
         payload = SomeFrame(0, size, 0).encode()[-size:] if size else b""
-        assert splitter.feed(one + two) == [(TEXT, payload), (BINARY, payload)]
+        assert list(splitter.feed(one + two)) == [(TEXT, payload), (BINARY, payload)]
         assert splitter.between_messages
 
 
@@ -165,14 +165,14 @@ def test_byte_by_byte() -> None:
 def test_what_is_under_way_is_no_place_to_begin_a_message() -> None:
     for begin in (b"\x81", b"\x82\x7e\x01", b"\x82\x05abc", b"\x89\x05abc", b"\x01\x01a"):
         splitter = FrameSplitter(sys.maxsize)
-        splitter.feed(begin)
+        list(splitter.feed(begin))
         assert not splitter.between_messages
-    splitter.feed(b"\x80\x01b")  # the last fragment
+    list(splitter.feed(b"\x80\x01b"))  # the last fragment
     assert splitter.between_messages
 
 
 def test_no_memory_for_a_header_alone() -> None:
     splitter = FrameSplitter(sys.maxsize)
     header = b"\x82\x7f" + (2**40).to_bytes(8, "big")
-    assert splitter.feed(header) == [header]
+    assert list(splitter.feed(header)) == [header]
     assert splitter.payload_space is None

@@ -63,6 +63,7 @@ def test_counts_by_kind(bench: Bench) -> None:
             "reconnects": 0,
             "late_replies": 0,
             "messages_dropped": 0,
+            "keepalives_skipped": 0,
         }
         json.dumps(stats.as_dict())
 

@@ -21,7 +21,6 @@ class Spinning(AsyncWebSocketUser):
     connect_backoff = None
 
     async def on_start(self):
-        self.engine = next(ENGINES)
         self.connection = await self.ws.connect("/close/1011", name=type(self).__name__)
         await self.connection.wait_closed()
 
@@ -38,7 +37,7 @@ async def iterate(connection):
         pass
 
 def user(name, use):
-    return type(name, (Spinning,), {"use": staticmethod(use), "fixed_count": 1})
+    return type(name, (Spinning,), {"use": staticmethod(use), "fixed_count": 1, "engine": next(ENGINES)})
 
 Send = user("Send", lambda connection: connection.send("x"))
 Recv = user("Recv", lambda connection: connection.recv())
@@ -116,7 +115,6 @@ def test_what_the_stop_ends_is_not_late(run: Run) -> None:
 
         class Asking(AsyncWebSocketUser):
             def __init__(self, environment):
-                self.engine = next(ENGINES)
                 super().__init__(environment)
 
             @task
@@ -146,7 +144,6 @@ def test_what_waited_at_the_end_is_told(run: Run) -> None:
             abstract = True
 
             def __init__(self, environment):
-                self.engine = next(ENGINES)
                 super().__init__(environment)
 
             async def wait(self, awaitable):
@@ -251,7 +248,6 @@ def test_charge_points_survive_a_server_that_is_killed(
 
         class Surviving(Example):
             def __init__(self, environment):
-                self.engine = next(ENGINES)
                 super().__init__(environment)
 
             @task

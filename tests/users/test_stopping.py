@@ -228,12 +228,16 @@ def test_a_stop_is_bounded_when_the_server_answers_nothing(start: Start, server:
     result = locust.finish()
     assert ["ignores"] in result.notes
     lines = result.complaints.splitlines()
-    assert len(lines) == 2 and all("left behind" in line and "Stubborn.work" in line for line in lines)
+    told = {line.split(": ", 1)[1].split(", the longest")[0] for line in lines if line.endswith("nothing ever came")}
+    assert told == {f"2 users had waited in recv() of {name}" for name in ("in a task", "reconnecting")}
+    left = [line for line in lines if not line.endswith("nothing ever came")]
+    assert len(left) == 2 and all("left behind" in line and "Stubborn.work" in line for line in left)
     assert result.counts["WS SESSION echo"] == 2
     unanswered = "connection closed by this side, which the server did not answer with a close frame"
     assert result.failures == {
         "WS SESSION /silent": {f"ConnectionClosedError('{unanswered}')": 30},
         "WS SESSION in a task": {f"ConnectionClosedError('{unanswered}')": 2},
+        "WS RECOVERY reconnecting": {"NotRecovered('still not connected when this side closed the connection')": 2},
         "WS SESSION reconnecting": {"ConnectionClosedError('connection closed by the server: 1011 internal error')": 2},
     }
 

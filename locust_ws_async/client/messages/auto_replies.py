@@ -18,6 +18,8 @@ from time import perf_counter
 from typing import Protocol
 
 from ..observing.events import KEEPALIVE, ReportOperation
+from ..observing.log import warn_once
+from ..observing.stats import Statistics
 from .matching import Match, checked_match, matches
 from .message import encode
 
@@ -121,6 +123,12 @@ class ConnectionForAutoReplies(Protocol):
     @property
     def report_in_background(self) -> ReportOperation: ...
 
+    @property
+    def stats(self) -> Statistics: ...
+
+    @property
+    def writing_paused(self) -> bool: ...
+
     def write(self, opcode: int, payload: bytes) -> None: ...
 
 
@@ -170,6 +178,12 @@ class AutoReplies:
 
     def _send(self, rule: KeepaliveRule, payload: Payload | Callable[[], Payload], started: float) -> None:
         connection = self._connection
+        if connection.writing_paused:
+            # The server reads nothing, and no task waits here that could be slowed down.
+            connection.stats.keepalives_skipped += 1
+            text = "The server reads too slowly for the keepalive: its messages are left out until it has caught up."
+            warn_once(connection.name, "keepalive", text)
+            return
         error: Exception | None = None
         size = 0
         try:

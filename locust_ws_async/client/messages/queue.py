@@ -1,33 +1,35 @@
-"""The messages that wait for ``recv``, and what happens when there are too many."""
+"""The messages that wait: for ``recv``, or for a handler. What happens when there are too many."""
 
 from __future__ import annotations
 
-import logging
 from collections import deque
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from websockets.frames import Close
 
+from ..observing.log import warn_once
 from ..observing.stats import Statistics
 from ..wire.interface import Wire
 from .matching import Match, clear_json_cache, matches
 from .message import Received
 
-__all__ = ["ReceiveQueue"]
+__all__ = ["PLACE_BYTES", "BoundedQueue", "ReceiveQueue"]
 
-_logger = logging.getLogger("locust_ws_async.client")
-_warned: set[str] = set()  # the names of connections whose queue was full once; one warning for each is enough
+PLACE_BYTES = 200
+"""What a waiting message takes in memory beside its payload: about so much, for Python's objects."""
+
+Entry = TypeVar("Entry", bound=tuple[Any, ...])
 
 
 class PingsForQueue(Protocol):
-    """What :class:`ReceiveQueue` tells the pings of its connection."""
+    """What :class:`BoundedQueue` tells the pings of its connection."""
 
     def reading_resumed(self) -> None:
         """A pong may be among what was not read for a while."""
 
 
 class ConnectionForQueue(Protocol):
-    """What :class:`ReceiveQueue` needs of its connection."""
+    """What :class:`BoundedQueue` needs of its connection."""
 
     @property
     def connected(self) -> bool: ...
@@ -39,61 +41,134 @@ class ConnectionForQueue(Protocol):
     def pings(self) -> PingsForQueue: ...
 
     @property
+    def reading_paused(self) -> bool: ...
+
+    @property
     def stats(self) -> Statistics: ...
 
     @property
     def wire(self) -> Wire: ...
 
 
-class ReceiveQueue(deque[tuple["str | bytes", int, float]]):
+class BoundedQueue(deque[Entry]):
     """
-    A queue of (message, size in bytes, time of arrival), the fields of :class:`Received`.
+    A queue of tuples that begin with the fields of :class:`Received`: message, size in bytes, time of arrival.
+
+    Who appends and takes in its own way looks after ``bytes`` and the limits itself, as :meth:`put` and :meth:`taken`
+    show. A message that does not wait, because its task is there already, need not be counted: this only tells too much
+    by as little as one message, and nothing once the queue is empty.
 
     Args:
         connection: the connection whose messages these are.
-        limit: the setting ``max_queue``: how many messages may wait; None for no limit.
+        limits: the settings ``max_queue`` and ``max_queue_bytes``; None for no limit.
         overflow: the setting of this name: "pause", "drop" or "fail".
+        consumer: for what the messages wait, and what its author could do: the words of the warning.
     """
 
-    __slots__ = ("_connection", "_overflow", "limit", "paused")
+    __slots__ = ("_connection", "_consumer", "_overflow", "byte_limit", "bytes", "limit", "paused")
 
-    def __init__(self, connection: ConnectionForQueue, limit: int | None, overflow: str) -> None:
+    def __init__(
+        self,
+        connection: ConnectionForQueue,
+        limits: tuple[int | None, int | None],
+        overflow: str,
+        consumer: tuple[str, str],
+    ) -> None:
         super().__init__()
         self._connection = connection
         self._overflow = overflow
-        self.limit = limit or float("inf")
+        self._consumer = consumer
+        self.limit = limits[0] or float("inf")
+        """How many messages may wait."""
+        self.byte_limit = limits[1] or float("inf")
+        """How many bytes their payloads and places may take together. A message may always wait alone."""
+        self.bytes = 0
+        """How many they take. It is not 0 while reading is paused because of this queue."""
         self.paused = False
-        """Whether reading from the socket has stopped."""
+        """Whether reading from the socket has stopped because of this queue."""
+
+    def put(self, entry: Entry) -> None:
+        """Append a message that has to wait."""
+        self.append(entry)
+        self.bytes += entry[1] + PLACE_BYTES
+        if len(self) >= self.limit or self.bytes >= self.byte_limit:
+            self.full()
+
+    def taken(self, size: int) -> None:
+        """Note that a message of this size was removed; resume reading if the queue is down to half its limits."""
+        self._set_bytes(self.bytes - size - PLACE_BYTES)
 
     def full(self) -> None:
-        """Do what ``overflow`` says: ``limit`` messages wait, or more."""
+        """Do what ``overflow`` says: one of the limits is reached, or exceeded."""
+        if not self._connection.connected:
+            # A close frame is out, so nothing can stop the server or fail the connection any more.
+            if self._exceeded:
+                self._drop(self.pop())
+            return
         match self._overflow:
             case "pause":
-                if not self.paused and self._connection.connected:
+                if not self.paused:
                     self._warn("Reading stops until half of them are taken, which also delays pings and pongs.")
+                    paused_already = self._connection.reading_paused
                     self.paused = True
-                    self._connection.wire.pause_reading()
+                    if not paused_already:
+                        self._connection.wire.pause_reading()
             case "drop":
-                if len(self) > self.limit:
+                while self._exceeded:
                     self._warn("The oldest are dropped.")
-                    self.popleft()
-                    self._connection.stats.messages_dropped += 1
+                    self._drop(self.popleft())
             case "fail":
-                if len(self) > self.limit and self._connection.connected:
+                if self._exceeded:
                     self._connection.wire.fail(Close(1008, "receive queue full"))
 
-    def resume_if_drained(self) -> None:
-        """Resume reading if the queue is down to half its limit."""
-        if self.paused and len(self) <= self.limit / 2:
+    def resume(self) -> None:
+        """Resume reading, however many messages wait here."""
+        self.paused = False
+        if not self._connection.reading_paused:
+            self._connection.pings.reading_resumed()
+            wire = self._connection.wire
+            if not wire.transport.is_closing():
+                wire.resume_reading()
+
+    def discard(self) -> None:
+        """Forget all messages."""
+        self.clear()
+        self._set_bytes(0)
+
+    @property
+    def _exceeded(self) -> bool:
+        return len(self) > self.limit or (self.bytes > self.byte_limit and len(self) > 1)
+
+    def _set_bytes(self, count: int) -> None:
+        self.bytes = max(1, count) if self else 0
+        if self.paused and len(self) <= self.limit / 2 and self.bytes <= self.byte_limit / 2:
             self.resume()
 
-    def resume(self) -> None:
-        """Resume reading, however many messages wait."""
-        self.paused = False
-        self._connection.pings.reading_resumed()
-        wire = self._connection.wire
-        if not wire.transport.is_closing():
-            wire.resume_reading()
+    def _drop(self, entry: Entry) -> None:
+        self._connection.stats.messages_dropped += 1
+        self.taken(entry[1])
+
+    def _warn(self, consequence: str) -> None:
+        consumer, advice = self._consumer
+        if len(self) >= self.limit:
+            count, setting = f"{len(self)} messages", "max_queue"
+        else:
+            count, setting = f"messages of {self.bytes} bytes", "max_queue_bytes"
+        text = f"{count} wait for {consumer}, the limit {setting}. {consequence} {advice}, or set {setting}."
+        warn_once(self._connection.name, consumer, text)
+
+
+class ReceiveQueue(BoundedQueue[tuple["str | bytes", int, float]]):
+    """The messages that wait for ``recv``. For the parameters see :class:`BoundedQueue`."""
+
+    __slots__ = ()
+
+    def __init__(self, connection: ConnectionForQueue, limits: tuple[int | None, int | None], overflow: str) -> None:
+        super().__init__(connection, limits, overflow, ("recv()", "Receive faster"))
+
+    def stop(self) -> None:
+        """From now on drop each message that comes while no task waits for it. Those that are here stay."""
+        self.limit = 0
 
     def find(
         self, match: Match, *, take: bool = True, limit: int | None = None, since: float | None = None
@@ -118,18 +193,5 @@ class ReceiveQueue(deque[tuple["str | bytes", int, float]]):
         if take and found:
             self.clear()
             self.extend(left)
-            self.resume_if_drained()
+            self._set_bytes(sum(size + PLACE_BYTES for _, size, _ in left))
         return found
-
-    def _warn(self, consequence: str) -> None:
-        name = self._connection.name
-        level = logging.DEBUG if name in _warned else logging.WARNING
-        _warned.add(name)
-        _logger.log(
-            level,
-            "%s: %s messages wait for recv(), the limit max_queue. %s Receive faster, or set max_queue. "
-            "(Warned once for each name.)",
-            name,
-            self.limit,
-            consequence,
-        )

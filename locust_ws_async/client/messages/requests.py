@@ -28,7 +28,7 @@ _told_of: set[str] = set()  # the names of waits that have timed out; the messag
 
 _SHOWN = 200  # characters or bytes of a message, in the log
 
-_NOT_READ = "no message that matches within the timeout, and none was read: the queue of recv is full (max_queue)"
+_NOT_READ = "no message that matches within the timeout, and none was read: the queue of {} is full (max_queue)"
 
 
 class PendingWait:
@@ -85,6 +85,9 @@ class ConnectionForWaits(Protocol):
 
     @property
     def queue(self) -> ReceiveQueue: ...
+
+    @property
+    def reading_paused(self) -> bool: ...
 
     @property
     def wait_for_io_inline(self) -> Callable[[], bool]: ...
@@ -289,7 +292,9 @@ class PendingWaits:
             if wait.future is None:
                 self.remove(wait)  # its reply is too late even to be reported as late
             elif not wait.future.done():
-                error = MessageTimeout(_NOT_READ) if self._connection.queue.paused else MessageTimeout()
+                connection = self._connection
+                consumer = "recv" if connection.queue.paused else "a handler"
+                error = MessageTimeout(_NOT_READ.format(consumer)) if connection.reading_paused else MessageTimeout()
                 error.__cause__ = wait.match_error
                 if wait.name not in _told_of:
                     self._tell_of_unmatched(wait)

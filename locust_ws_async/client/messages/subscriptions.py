@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
+from functools import partial
 from math import isfinite
 from time import perf_counter
 from typing import Any, NamedTuple, Protocol
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from ...hosting import cancels_current_task, is_kill
 from ..observing.events import PUSH, ReportOperation
 from .matching import Match, checked_match, field, matches
-from .queue import ReceiveQueue
+from .queue import BoundedQueue, ReceiveQueue
 
 __all__ = ["Handler", "SentAt", "Subscription", "Subscriptions"]
 
@@ -91,6 +91,7 @@ class _Push(NamedTuple):
     message: str | bytes
     size: int
     arrived: float
+    subscription: Subscription
     age: float | None = None
     """Milliseconds, where they are measured."""
     error: BaseException | None = None
@@ -106,15 +107,20 @@ class Subscriptions:
     The subscriptions of one connection, in the order in which they were made: the first that matches takes a message.
 
     Handlers run in the order of arrival, one at a time: while an ``async def`` handler runs, in a task of its own,
-    later messages wait for it. Only the handlers wait; replies and ``recv`` go on.
+    later messages wait for it. Only the handlers wait; replies and ``recv`` go on, unless so many messages wait that
+    reading stops.
+
+    Args:
+        connection: the connection whose messages these are.
+        waiting: the messages that wait for their handler, while another one runs.
     """
 
-    __slots__ = ("_connection", "_queued", "_subscriptions", "_task")
+    __slots__ = ("_connection", "_subscriptions", "_task", "waiting")
 
-    def __init__(self, connection: ConnectionForSubscriptions) -> None:
+    def __init__(self, connection: ConnectionForSubscriptions, waiting: BoundedQueue[_Push]) -> None:
         self._connection = connection
         self._subscriptions: list[Subscription] = []
-        self._queued: deque[tuple[Subscription, _Push]] = deque()
+        self.waiting = waiting
         self._task: asyncio.Task[None] | None = None
 
     def on(self, match: Match, handler: Handler, name: str | None) -> Subscription:
@@ -172,7 +178,7 @@ class Subscriptions:
     def _handle(self, subscription: Subscription, message: str | bytes, size: int, arrived: float) -> None:
         if self._connection.killed:
             return
-        push = _Push(message, size, arrived)
+        push = _Push(message, size, arrived, subscription)
         if subscription.measure is not None:
             try:
                 push = push._replace(age=subscription.measure(message, arrived) * 1000.0)
@@ -182,15 +188,20 @@ class Subscriptions:
                     return
                 push = push._replace(error=exc)
         if subscription.handler is None:
-            self._report(subscription, push, None)
-            return
-        self._queued.append((subscription, push))
-        if self._task is None:
+            self._report(push, None)
+        elif self._task is None:
+            self.waiting.append(push)
             self._drain()
+        else:
+            self.waiting.put(push)
 
     def _drain(self) -> None:
-        while self._queued:
-            subscription, push = self._queued.popleft()
+        waiting = self.waiting
+        while waiting:
+            push = waiting.popleft()
+            if waiting.bytes:
+                waiting.taken(push.size)
+            subscription = push.subscription
             assert subscription.handler is not None
             try:
                 context = subscription.context.copy()  # a context cannot be entered twice at a time
@@ -200,29 +211,36 @@ class Subscriptions:
                 if is_kill(exc):
                     self._connection.escalate(exc)
                     return
-                self._report(subscription, push, exc)
+                self._report(push, exc)
                 continue
             if inspect.isawaitable(result):
-                finish = self._await_handler(result, subscription, push)
+                finish = self._await_handler(result, push)
                 self._task = asyncio.get_running_loop().create_task(finish, context=context)
+                self._task.add_done_callback(partial(self._awaited, result))
                 return
-            self._report(subscription, push, None)
+            self._report(push, None)
 
-    async def _await_handler(self, result: Awaitable[None], subscription: Subscription, push: _Push) -> None:
+    async def _await_handler(self, result: Awaitable[None], push: _Push) -> None:
         error: BaseException | None = None
         try:
             await result
         except (Exception, asyncio.CancelledError) as exc:
             if cancels_current_task(exc):
-                self._queued.clear()  # the user is being stopped
                 raise
             error = exc
         self._task = None
-        self._report(subscription, push, error)
+        self._report(push, error)
         self._drain()
 
-    def _report(self, subscription: Subscription, push: _Push, error: BaseException | None) -> None:
+    def _awaited(self, result: Awaitable[None], task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            self.waiting.discard()  # the user is being stopped
+            if inspect.iscoroutine(result):
+                result.close()  # else Python would complain of it, if the task was cancelled before its first step
+
+    def _report(self, push: _Push, error: BaseException | None) -> None:
         """Report a push, with the ``error`` of its handler."""
+        subscription = push.subscription
         if isinstance(error, self._connection.client.control_flow):
             self._connection.escalate(error)
             error = None

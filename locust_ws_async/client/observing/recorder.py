@@ -220,6 +220,10 @@ class _RecordingSink:
             self._recorder.record("sent", "pong", payload, len(payload), now)
         self._sink.ping_received(payload, answered)
 
+    def pong_sent(self, payload: bytes) -> None:
+        self._recorder.record("sent", "pong", payload, len(payload), perf_counter())
+        self._sink.pong_sent(payload)
+
     def pong_received(self, payload: bytes, arrived: float) -> None:
         self._recorder.record("received", "pong", payload, len(payload), arrived)
         self._sink.pong_received(payload, arrived)
@@ -244,6 +248,7 @@ class _RecordingWire:
         self.subprotocol = wire.subprotocol
         self.pause_reading = wire.pause_reading
         self.resume_reading = wire.resume_reading
+        self.abort = wire.abort
 
     @property
     def request(self) -> Any:

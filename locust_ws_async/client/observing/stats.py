@@ -19,13 +19,16 @@ class Statistics:
         texts_received, text_bytes_received, binaries_received, binary_bytes_received: messages from the server.
         texts_sent, text_bytes_sent, binaries_sent, binary_bytes_sent: messages to the server.
         pings_received: pings of the server.
-        pongs_sent: the answers to them. A ping that comes after a close frame may have none.
+        pongs_sent: the answers to them. A ping that comes after a close frame may have none. While the server reads
+            too slowly, only the last ping has one (RFC 6455 section 5.5.3).
         pings_sent: pings of this side, whether a task or ``ping_interval`` sends them.
         pongs_received: pongs of the server, also those that answer no ping.
         closes_received, closes_sent: close frames.
         reconnects: how often the lost connection was made again.
         late_replies: replies that came after their request had timed out or was cancelled.
-        messages_dropped: messages that a full queue dropped, with ``overflow="drop"``.
+        messages_dropped: messages that a full queue dropped, with ``overflow="drop"``; and those that came after this
+            side had closed the connection, when no task waited for one.
+        keepalives_skipped: messages of ``keepalive`` that were not sent, because the server read too slowly.
         queue_high_water: the most messages that waited for ``recv`` at a time.
         connect: how long each phase of the last connect took, as :class:`ConnectPhases`.
     """
@@ -38,6 +41,7 @@ class Statistics:
         "closes_received",
         "closes_sent",
         "connect",
+        "keepalives_skipped",
         "late_replies",
         "messages_dropped",
         "pings_received",
@@ -70,6 +74,7 @@ class Statistics:
         self.reconnects = 0
         self.late_replies = 0
         self.messages_dropped = 0
+        self.keepalives_skipped = 0
         self.queue_high_water = 0
         self.connect = ConnectPhases()
 

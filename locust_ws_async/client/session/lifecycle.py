@@ -17,7 +17,7 @@ from websockets.frames import Close
 
 from ...exceptions import ConnectError, OnConnectedTimeout, WebSocketError
 from ...hosting import cancels_current_task
-from ..messages.queue import ReceiveQueue
+from ..messages.queue import BoundedQueue, ReceiveQueue
 from ..messages.router import MessageRouter
 from ..observing.events import CONNECT, RECONNECT, RECV, SEND
 from ..observing.timing import ConnectPhases
@@ -26,7 +26,7 @@ from ..options import ConnectOptions
 from ..wire.interface import CloseInfo, Sink, Wire
 from .backoff import Retry
 from .pings import Pings
-from .reports import ConnectionOwner
+from .reports import CONNECTING, ConnectionOwner
 from .state import (
     ConnectionState,
     Decisions,
@@ -81,7 +81,7 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
         self._reconnecting: asyncio.Task[None] | None = None
         self.next_url: Callable[[], Awaitable[str]] | None = None
         """Gives the URL of each reconnect, where a function was given for it."""
-        self.queue = ReceiveQueue(self, options.max_queue, options.overflow)
+        self.queue = ReceiveQueue(self, *self._queue_settings)
         self.pings = Pings(self, self._loop)
         self._router: MessageRouter | None = None
 
@@ -112,8 +112,12 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
                     if self._router is not None:
                         self._router.auto_replies.stop()
                 case Do.RESUME_READING:
-                    if self.queue.paused:
-                        self.queue.resume()
+                    for queue in self._queues:
+                        if queue.paused:
+                            queue.resume()
+                case Do.STOP_QUEUEING:
+                    if self._recv_waiter is None:
+                        self.queue.stop()
                 case SendClose(close):
                     self.wire.send_close(close)
                 case StartCloseTimer(seconds):
@@ -127,7 +131,7 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
                         self._close_timer.cancel()
                         self._close_timer = None
                 case Do.ABORT_TRANSPORT:
-                    self.wire.transport.abort()
+                    self.wire.abort()
                 case Do.FAIL_WAITS:
                     self._fail_waits()
                 case Do.RECONNECT:
@@ -152,7 +156,7 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
             await self._attempt(CONNECT, started)
         except BaseException as exc:
             if isinstance(exc, asyncio.CancelledError):
-                self.note_cancelled("connect()", self.name, started)
+                self.note_cancelled(CONNECTING, self.name, started)
             self._do(self._life.give_up())
             raise
 
@@ -278,11 +282,20 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
 
     @property
     def reading_paused(self) -> bool:
-        """Whether the queue is full, so that nothing is read from the socket."""
-        return self.queue.paused
+        """Whether a queue is full, so that nothing is read from the socket."""
+        return any(queue.paused for queue in self._queues)
+
+    @property
+    def _queue_settings(self) -> tuple[tuple[int | None, int | None], str]:
+        return (self._options.max_queue, self._options.max_queue_bytes), self._options.overflow
+
+    @property
+    def _queues(self) -> tuple[BoundedQueue[Any], ...]:
+        return (self.queue,) if self._router is None else (self.queue, self._router.subscriptions.waiting)
 
     def _fail_waits(self) -> None:
-        self.queue.paused = False
+        for queue in self._queues:
+            queue.paused = False
         self.resume_writing()
         self.pings.connection_lost(self.closed_error)
         if self._router is not None:

@@ -19,7 +19,11 @@ from ..wire.interface import Sink
 from .backoff import Backoff
 from .state import ConnectionState, State
 
-__all__ = ["ConnectionOwner", "ConnectionReports", "Waited"]
+__all__ = ["CONNECTING", "ConnectionOwner", "ConnectionReports", "Waited"]
+
+
+CONNECTING = "connect()"
+"""What a task is in that connects for the first time, in the words of :class:`Waited`."""
 
 
 class Waited(Protocol):
@@ -30,10 +34,10 @@ class Waited(Protocol):
         operation: what the task was in: "recv()".
         name: the name of its row.
         seconds: for how long it had waited.
-        had_messages: whether the connection has ever received one.
+        had_any: whether what it waited for has ever come: a message, or a connection.
     """
 
-    def __call__(self, operation: str, name: str, seconds: float, had_messages: bool, /) -> None: ...
+    def __call__(self, operation: str, name: str, seconds: float, had_any: bool, /) -> None: ...
 
 
 class ConnectionOwner(Protocol):
@@ -45,6 +49,7 @@ class ConnectionOwner(Protocol):
     control_flow: tuple[type[Exception], ...]
     connections: set[Any]
     connect_backoff: Backoff | None
+    ever_connected: bool
     stopping: Callable[[], bool]
     waited: Waited
 
@@ -132,7 +137,8 @@ class ConnectionReports:
     def note_cancelled(self, operation: str, name: str, started: float) -> None:
         """Tell of a wait that was cancelled, if that is because the user stops: it has no row."""
         if self.client.stopping():
-            self.client.waited(operation, name, perf_counter() - started, self.stats.messages_received > 0)
+            had_any = self.client.ever_connected if operation == CONNECTING else self.stats.messages_received > 0
+            self.client.waited(operation, name, perf_counter() - started, had_any)
 
     @property
     def stage(self) -> State:

@@ -159,6 +159,8 @@ class Do(Enum):
     """A close frame is out: stop the heartbeat and the rules of ``keepalive``."""
     RESUME_READING = auto()
     """Read on, although the queue is full: the answer, or the end, is behind what was not read."""
+    STOP_QUEUEING = auto()
+    """``close()`` was called: drop what still comes and no task waits for."""
     ABORT_TRANSPORT = auto()
     """Cut the TCP connection."""
     CANCEL_CLOSE_TIMER = auto()
@@ -340,6 +342,7 @@ class ConnectionState:
                     Do.WAKE_STATE_WAITERS,
                     Do.STOP_SENDING,
                     Do.RESUME_READING,
+                    Do.STOP_QUEUEING,
                     SendClose(close),
                     StartCloseTimer(timeout),
                     *self._end_outage(STILL_NOT_CONNECTED),

@@ -130,6 +130,9 @@ class Wire(Protocol):
     def fail(self, close: Close, /) -> None:
         """Send this close frame and discard whatever arrives from now on (RFC 6455 section 7.1.7)."""
 
+    def abort(self) -> None:
+        """Cut the connection, and discard what was read and not yet delivered."""
+
 
 class Sink(Protocol):
     """
@@ -149,7 +152,15 @@ class Sink(Protocol):
         """A whole message came; its payload had ``size`` bytes."""
 
     def ping_received(self, payload: bytes, answered: bool, /) -> None:
-        """A ping came; ``answered``: the engine has written its pong."""
+        """
+        A ping came; ``answered``: the engine has written its pong.
+
+        While the write buffer is over its limit no ping is answered. When it is below again, the last one is, which
+        answers those before it (RFC 6455 section 5.5.3): see ``pong_sent``.
+        """
+
+    def pong_sent(self, payload: bytes, /) -> None:
+        """The engine has written the pong to a ping that was not answered when it came."""
 
     def pong_received(self, payload: bytes, arrived: float, /) -> None:
         """A pong came, asked for or not."""

@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections import deque
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
 from typing import Any, cast
@@ -33,9 +35,9 @@ from ...internals.picows import (
 )
 from ...masking import MaskingLog
 from .answer import Answer
-from .base import NO_FAST_PATH, BaseWire
-from .closing import ClosingHandshake, code_in_frame
-from .frames import InvalidFrame, MessageAssembler, not_utf8, parse_close
+from .base import NO_FAST_PATH, TURN_FRAMES, TURN_SECONDS, BaseWire
+from .closing import code_in_frame
+from .frames import InvalidFrame, not_utf8, parse_close
 from .interface import NOT_OFFERED, EngineSettings, Sink, Target, Wire
 from .upgrade import Upgrade
 
@@ -51,7 +53,9 @@ _ANSWER = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n"
 )
 """What picows gets to see of the answer, which has been checked: it has limits and rules of its own."""
-_READ_BUFFER = 2048  # bytes at first, per connection; it grows for longer frames
+_READ_BUFFER = 2048  # bytes at first, per connection; it grows for longer frames, and whenever a read fills it
+_LONGEST_READ = 64 * 1024  # bytes, once a connection has shown that it has so many at a time
+_SHORTEST_READ = 8 * 1024  # the same while the frames in it are too many for one turn
 _logger = MaskingLog(logging.getLogger("locust_ws_async.picows"))
 
 
@@ -109,6 +113,37 @@ async def open_wire(target: Target, sock: socket.socket, settings: EngineSetting
     return await upgrade.wait()
 
 
+_Frame = tuple[picows.WSMsgType, bool, bool, bytes, float]
+"""A copy of a frame: its type, FIN, whether a reserved bit is set, its payload, and when it came."""
+
+
+class _ShortReads(asyncio.BufferedProtocol):
+    """Stands between a transport and picows' protocol, to give the transport less of the buffer."""
+
+    def __init__(self, protocol: Any) -> None:
+        self._protocol = protocol
+        self.limit = _LONGEST_READ
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return cast(memoryview, self._protocol.get_buffer(sizehint)[: self.limit])
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.limit = min(2 * self.limit, _LONGEST_READ)
+        self._protocol.buffer_updated(nbytes)
+
+    def eof_received(self) -> bool | None:
+        return cast("bool | None", self._protocol.eof_received())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._protocol.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._protocol.resume_writing()
+
+
 class _Wire(BaseWire, picows.WSListener):
     """Listens to one connection, and is its :class:`~.interface.Wire`."""
 
@@ -118,9 +153,18 @@ class _Wire(BaseWire, picows.WSListener):
         "_assembler",
         "_closing",
         "_fast_path_limit",
+        "_frames_left",
+        "_inflates",
         "_max_size",
         "_picows",
+        "_ping_to_answer",
+        "_postponed",
+        "_reading_paused",
+        "_short_reads",
         "_sink",
+        "_turn_due",
+        "_work",
+        "_writing_paused",
         "log",
         "response",
         "subprotocol",
@@ -131,12 +175,14 @@ class _Wire(BaseWire, picows.WSListener):
     subprotocol: str | None
 
     def __init__(self, settings: EngineSettings, sink: Sink) -> None:
+        self._begin()
         self._sink = sink
         self._max_size = settings.max_size
-        self._assembler: MessageAssembler | None = None
-        self._closing = ClosingHandshake()
         self._answer: Close | None = None  # to a close frame that has been answered, but not delivered
         self._arrived = 0.0  # when the chunk came whose frames are being delivered; 0 between two chunks
+        self._frames_left = 0  # how many more frames of that chunk this turn may handle
+        self._postponed: deque[_Frame] | None = None  # the other frames of that chunk
+        self._short_reads: _ShortReads | None = None
         self.log = ConnectionLog(_logger)
         self._update_fast_path()
 
@@ -164,8 +210,15 @@ class _Wire(BaseWire, picows.WSListener):
             arrived = perf_counter()
             if not frame.last_in_buffer:
                 self._arrived = arrived
-        elif frame.last_in_buffer:
-            self._arrived = 0.0
+                self._frames_left = TURN_FRAMES
+                if frame.tail_size > _LONGEST_READ:
+                    self._read_less()
+        else:
+            if frame.last_in_buffer:
+                self._arrived = 0.0
+            self._frames_left -= 1
+            if self._frames_left <= 0 or perf_counter() - arrived > TURN_SECONDS:
+                self._begin_to_postpone()
         kind = frame.msg_type
         try:
             # Fast path "whole frames": 5 k instructions a message less (benchmarks/README.md). The plain twin is
@@ -195,25 +248,84 @@ class _Wire(BaseWire, picows.WSListener):
             return
         if self._closing.sent is None and self._picows.is_close_frame_sent and not self._precedes_failure(frame):
             return
-        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+        reserved = bool(frame.rsv1 or frame.rsv2 or frame.rsv3)
+        copy = kind, bool(frame.fin), reserved, frame.get_payload_as_bytes(), arrived
+        if self._postponed is None:
+            self._take_frame(*copy)
+        else:
+            self._postponed.append(copy)
+
+    def _take_frame(self, kind: picows.WSMsgType, fin: bool, reserved: bool, payload: bytes, arrived: float) -> None:
+        if self._closing.discarding:
+            return
+        if reserved:
             raise InvalidFrame(1002, "reserved bits must be 0")
-        payload = frame.get_payload_as_bytes()
         if kind is _PING:
-            answered = not self._picows.is_close_frame_sent  # after its close frame picows writes nothing
-            self._picows.send_pong(payload)
-            self._sink.ping_received(payload, answered)
+            self._receive_ping(payload)
         elif kind is _PONG:
             self._sink.pong_received(payload, arrived)
         elif kind is _CLOSE:
             self._receive_close(payload)
         else:
-            self._receive_data_frame(kind.value, bool(frame.fin), payload, arrived)
+            self._receive_data_frame(kind.value, fin, payload, arrived)
             self._update_fast_path()
+            if len(payload) > _LONGEST_READ:
+                self._read_less()
+
+    def _receive_ping(self, payload: bytes) -> None:
+        # After its close frame picows writes nothing. On a dead socket its transport would log a line for each pong.
+        answered = not (self._writing_paused or self._picows.is_close_frame_sent or self.transport.is_closing())
+        if answered:
+            self._send_pong(payload)
+        elif self._writing_paused:
+            self._ping_to_answer = payload
+        self._sink.ping_received(payload, answered)
+
+    def _send_pong(self, payload: bytes) -> None:
+        self._picows.send_pong(payload)
+
+    # Turns of the loop. picows delivers each frame of a read, and cannot be stopped. So the frames that are too many
+    # are copied, for the turns that follow.
+
+    def _begin_to_postpone(self) -> None:
+        if self._postponed is None:
+            self._postponed = deque()
+            self._postpone(self._take_postponed(self._postponed))
+            self._update_fast_path()
+            self._read_less().limit = _SHORTEST_READ
+
+    def _take_postponed(self, frames: deque[_Frame]) -> Iterator[None]:
+        try:
+            while frames:
+                self._take_frame(*frames.popleft())
+                yield
+        except InvalidFrame:
+            frames.clear()
+            raise
+        except (KeyboardInterrupt, SystemExit):
+            self._postpone(self._take_postponed(frames))  # they end a program, but not the connection
+            raise
+        self._postponed = None
+        self._notice_failure()
+
+    def _read_less(self) -> _ShortReads:
+        """
+        Bound what one read may bring. picows doubles its buffer whenever a read has filled it, and does not make it
+        smaller again. Behind a server that is faster than we are, one read would bring all that the kernel has, which
+        is millions of frames. As this costs a little for each read, it begins with the first read that is long.
+        """
+        if self._short_reads is None:
+            self._short_reads = _ShortReads(self.transport.get_protocol())
+            self.transport.set_protocol(self._short_reads)
+            self._update_fast_path()
+        return self._short_reads
 
     def _update_fast_path(self) -> None:
-        allowed = not PLAIN and self._assembler is None and not self._closing.discarding
-        # picows fails the connection for a frame over max_size, and delivers it all the same if more follows.
-        self._fast_path_limit = self._max_size if allowed else NO_FAST_PATH
+        allowed = not PLAIN and self._assembler is None and self._postponed is None and not self._closing.discarding
+        # picows fails the connection for a frame over max_size, and delivers it all the same if more follows. A frame
+        # over _LONGEST_READ calls `_read_less`, once.
+        most = self._max_size if self._short_reads is not None else min(self._max_size, _LONGEST_READ)
+        self._fast_path_limit = most if allowed else NO_FAST_PATH
 
     def _precedes_failure(self, frame: picows.WSFrame) -> bool:
         """
@@ -245,9 +357,9 @@ class _Wire(BaseWire, picows.WSListener):
         picows has read the close frame ahead, and has not delivered it yet.
         """
         handshake = self._picows.close_handshake
-        if handshake is None or handshake.recv is None or self._closing.sent is not None or self._assembler is not None:
+        if handshake is None or handshake.recv is None or self._closing.sent is not None:
             return
-        if self._picows.is_close_frame_sent:
+        if self._picows.is_close_frame_sent or self._cuts_message:
             return
         code = handshake.recv.code
         # For a frame without a code a whole answer with one: after an empty answer picows would write its own as well.
@@ -258,24 +370,32 @@ class _Wire(BaseWire, picows.WSListener):
         )
         self._write_close(self._answer)
 
+    @property
+    def _cuts_message(self) -> bool:
+        """Whether a close frame after all frames so far, those that wait for their turn included, cuts a message."""
+        for kind, fin, *_ in reversed(self._postponed or ()):
+            if kind not in (_PING, _PONG, _CLOSE):
+                return not fin
+        return self._assembler is not None
+
     def _notice_failure(self) -> None:
         """See whether picows has failed the connection by itself, for a malformed or too long frame."""
         handshake = self._picows.close_handshake
+        if self._postponed is not None:
+            return  # they came before, and count
         if self._closing.sent is None and handshake is not None and handshake.sent is not None:
             self._closing.fail(Close(cast(int, handshake.sent.code), handshake.sent.reason))  # its codes are plain ints
             self._update_fast_path()
             self._sink.closing()
 
     def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
+        self._finish_work()
         self._notice_failure()
         self.log.on_warning = self.log.on_error = None
         self._sink.closed(self._closing.info())
         asyncio.get_running_loop().call_soon(collect_error, transport)
 
-    def pause_reading(self) -> None:
-        self.transport.pause_reading()
-
-    def resume_reading(self) -> None:
+    def _resume_transport(self) -> None:
         retry_tls_read(self.transport)
         self.transport.resume_reading()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import cast
 
 from .frames import BINARY, CONT, TEXT
@@ -54,9 +55,12 @@ class FrameSplitter:
         """Whether the next byte begins a frame, and this is none of a fragmented message."""
         return not (self._partial_header or self._left_for_parser or self._fragmented or self.payload_space is not None)
 
-    def feed(self, data: bytes) -> list[Piece]:
-        """Take the next chunk of the stream; give the pieces that it completes, in the stream's order."""
-        pieces: list[Piece] = []
+    def feed(self, data: bytes) -> Iterator[Piece]:
+        """
+        Take the next chunk of the stream; give the pieces that it completes, in the stream's order.
+
+        Each is looked for when it is asked for. All must be, before anything else is asked of this splitter.
+        """
         if self._partial_header:
             data = self._partial_header + data
             self._partial_header = b""
@@ -66,14 +70,14 @@ class FrameSplitter:
                 part = data[position : position + self._left_for_parser]
                 self._left_for_parser -= len(part)
                 position += len(part)
-                pieces.append(part)
+                yield part
                 continue
             if self.payload_space is not None:
                 size = min(len(self.payload_space), end - position)
                 self.payload_space[:size] = data[position : position + size]
                 position += size
                 if (message := self.filled(size)) is not None:
-                    pieces.append(message)
+                    yield message
                 continue
             # A header: RFC 6455 section 5.2.
             start = position + 2
@@ -93,13 +97,12 @@ class FrameSplitter:
                 self._left_for_parser = stop - position
                 self._note_fragment(head)
             elif stop <= end:
-                pieces.append((opcode, data[start:stop]))
                 position = stop
+                yield opcode, data[start:stop]
             else:
                 self._opcode = opcode
                 self.payload_space = memoryview(bytearray(size))
                 position = start
-        return pieces
 
     def filled(self, size: int) -> Piece | None:
         """Note that ``size`` more bytes of the payload are in ``payload_space``; give the message when it is whole."""

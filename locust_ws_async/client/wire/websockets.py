@@ -18,7 +18,7 @@ import random
 import socket
 import struct
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from time import perf_counter
 from typing import cast
 
@@ -40,9 +40,9 @@ from ...internals.websockets import apply_mask
 from ...masking import MaskingLog
 from .answer import Answer
 from .base import NO_FAST_PATH, BaseWire
-from .closing import ClosingHandshake, code_in_frame
+from .closing import code_in_frame
 from .compression import deflate_factory
-from .frames import BINARY, CLOSE, PING, PONG, TEXT, InvalidFrame, MessageAssembler
+from .frames import BINARY, CLOSE, PING, PONG, TEXT
 from .interface import NOT_AGREED, NOT_OFFERED, EngineSettings, Sink, Target, Wire, invalid_header
 from .splitter import FrameSplitter, Piece
 from .upgrade import Upgrade
@@ -55,7 +55,9 @@ _MOST_FORETOLD = _BUFFER_SIZE - _TLS_RECORD
 _log = MaskingLog(logging.getLogger("websockets.client"))  # the logger that websockets takes by itself
 _buffers: dict[int, memoryview] = {}
 
-_WHOLE_TEXT, _WHOLE_BINARY = 0x80 | TEXT, 0x80 | BINARY  # the first byte of a frame with FIN and without RSV bits
+# The first byte of a frame with FIN and without RSV bits.
+_WHOLE_TEXT, _WHOLE_BINARY, _WHOLE_PONG = 0x80 | TEXT, 0x80 | BINARY, 0x80 | PONG
+_SLICE = 2048  # bytes that the parser gets at a time: they may be a thousand frames, or 2 MB of text, compressed
 _HEADER = struct.Struct("!BB").pack
 _HEADER_16 = struct.Struct("!BBH").pack
 _HEADER_64 = struct.Struct("!BBQ").pack
@@ -132,15 +134,20 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         "_bytes",
         "_closing",
         "_fast_path_limit",
+        "_inflates",
         "_max_size",
         "_other_buffer",
         "_parser",
         "_parser_only",
+        "_ping_to_answer",
         "_reading_paused",
         "_shared",
         "_sink",
         "_splitter",
+        "_turn_due",
+        "_work",
         "_write",
+        "_writing_paused",
         "request",
         "response",
         "subprotocol",
@@ -166,6 +173,7 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         Raises:
             HandshakeError: the server chose other extensions than were offered.
         """
+        self._begin()
         self._sink = sink
         self.transport = transport
         self._write = transport.write
@@ -176,17 +184,14 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         self._bytes = cast(bytearray, self._shared.obj)
         self._max_size = settings.max_size
         parser = self._parser = ClientProtocol(uri, state=State.OPEN, max_size=settings.max_size, logger=_log)
-        compressed = "Sec-WebSocket-Extensions" in response.headers
-        if compressed:
+        self._inflates = "Sec-WebSocket-Extensions" in response.headers
+        if self._inflates:
             parser.extensions = _agreed_extensions(parser, response, settings)
-        self._parser_only = PLAIN or compressed  # whether the parser reads and writes every frame
-        self._assembler: MessageAssembler | None = None
-        self._closing = ClosingHandshake()
+        self._parser_only = PLAIN or self._inflates  # whether the parser reads and writes every frame
         # Fast path "frames read without the parser": 35 k instructions a message less (benchmarks/README.md). The plain
         # twin is the parser alone, which gets the stream as it comes.
         self._splitter = None if self._parser_only else FrameSplitter(settings.max_size)
         self._other_buffer: memoryview | None = None  # what the next read goes into, if not into the shared buffer
-        self._reading_paused = False
         self._update_fast_path()
 
     # Reading
@@ -202,7 +207,7 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
     def _buffer_of_its_own(self, sizehint: int) -> memoryview | None:
         # Fast path "payloads read in place": 300 k instructions less for a message of 200,000 bytes: it is not copied
         # (benchmarks/README.md). The plain twin is FrameSplitter.feed, which copies.
-        space = self._splitter.payload_space if self._splitter is not None else None
+        space = self._splitter.payload_space if self._splitter is not None and self._work is None else None
         if space is not None and (sizehint < 0 or sizehint <= len(space) - _TLS_RECORD):
             return space
         if sizehint <= _MOST_FORETOLD:
@@ -247,39 +252,42 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
 
     def feed(self, data: bytes, arrived: float) -> None:
         """Take a chunk of the server's frames, which came at this time."""
-        self._receive_pieces([data] if self._splitter is None else self._splitter.feed(data), arrived)
+        pieces = _slices(data) if self._splitter is None else self._splitter.feed(data)
+        self._handle(self._frames(pieces, arrived), arrived)
 
     def _continue_payload(self, splitter: FrameSplitter, nbytes: int, arrived: float) -> None:
         piece = splitter.filled(nbytes)
         if piece is not None:
             self._other_buffer = None
-            self._receive_pieces([piece], arrived)
+            self._handle(self._frames((piece,), arrived), arrived)
 
-    def _receive_pieces(self, pieces: Iterable[Piece], arrived: float) -> None:
+    def _frames(self, pieces: Iterable[Piece], arrived: float) -> Iterator[None]:
+        """Work for :meth:`_handle`."""
+        left = iter(pieces)
         try:
-            for piece in pieces:
+            for piece in left:
                 if self._closing.discarding:
-                    break
+                    return
                 if isinstance(piece, bytes):
-                    self._parse(piece, arrived)
+                    yield from self._parse(piece, arrived)
                 else:
                     self._receive_data_frame(piece[0], True, piece[1], arrived)
-        except InvalidFrame as exc:
-            self.fail(exc.close)
-        finally:
-            self._update_fast_path()
+                    yield
+        except (KeyboardInterrupt, SystemExit):
+            self._postpone(self._frames(left, arrived))  # they end a program, but not the connection
+            raise
 
     def _update_fast_path(self) -> None:
         if self._closing.discarding:
             self._splitter = None  # and with it the memory of a payload that was under way
-        allowed = self._splitter is not None and self._splitter.between_messages
+        allowed = self._splitter is not None and self._work is None and self._splitter.between_messages
         self._fast_path_limit = min(self._max_size, 65535) if allowed else NO_FAST_PATH
 
-    def _parse(self, data: bytes, arrived: float) -> None:
+    def _parse(self, data: bytes, arrived: float) -> Iterator[None]:
         parser = self._parser
         parser.receive_data(data)
         events = parser.events_received()
-        self._flush()
+        pongs = self._flush()  # the parser has answered the pings that it gives
         for event in events:
             if self._closing.discarding:
                 return
@@ -288,9 +296,11 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
             if opcode < CLOSE:
                 self._receive_data_frame(opcode, event.fin, bytes(event.data), arrived)
             elif opcode == PING:
-                self._sink.ping_received(bytes(event.data), True)  # the parser answers each ping that it gives
+                pongs -= 1
+                self._sink.ping_received(bytes(event.data), pongs >= 0)
             elif opcode == PONG:
                 self._sink.pong_received(bytes(event.data), arrived)
+            yield
         self._follow_parser()
 
     def _follow_parser(self) -> None:
@@ -308,22 +318,22 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
             self._sink.closing()
 
     def eof_received(self) -> None:
-        self._parser.receive_eof()
-        self._flush()
+        if self._work is None:  # else connection_lost() comes when this is done
+            self._parser.receive_eof()
+            self._flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._finish_work()
         self._parser.receive_eof()
         self._sink.closed(self._closing.info(exc))
 
     def pause_reading(self) -> None:
-        self.transport.pause_reading()
-        self._reading_paused = True
+        super().pause_reading()
         if self._closing.sent is None:
             self._write = self._write_while_reading_paused
 
     def resume_reading(self) -> None:
-        self.transport.resume_reading()
-        self._reading_paused = False
+        super().resume_reading()
         if self._closing.sent is None:
             self._write = self.transport.write
 
@@ -382,14 +392,31 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         if tls_stream_ended(self.transport):
             self.resume_reading()
 
-    def _flush(self) -> None:
+    def _send_pong(self, payload: bytes) -> None:
+        if self._parser.state is State.OPEN:
+            self._parser.send_pong(payload)
+            self._flush()
+
+    def _flush(self) -> int:
+        """Write what the parser wants to be written; returns how many pongs were among it."""
         if self._reading_paused:
             self._resume_if_tls_ended()
+        pongs = 0
         for data in self._parser.data_to_send():
-            if data:
-                self.transport.write(data)
-            else:
+            if not data:
                 self.transport.close()
+            elif data[0] != _WHOLE_PONG:
+                self.transport.write(data)
+            elif self._writing_paused:
+                self._ping_to_answer = apply_mask(data[6:], data[2:6])  # a masked frame of at most 125 bytes
+            elif not self.transport.is_closing():  # asyncio would log a line for each
+                self.transport.write(data)
+                pongs += 1
+        return pongs
+
+
+def _slices(data: bytes) -> Iterator[Piece]:
+    return (data[start : start + _SLICE] for start in range(0, len(data), _SLICE))
 
 
 def _discard(data: object) -> None:
