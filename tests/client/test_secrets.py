@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from locust_ws_async.client import ConnectOptions
+from locust_ws_async.client import Backoff, ConnectOptions
 from locust_ws_async.client.observing.names import row_name
 from locust_ws_async.exceptions import ConnectionClosedError, WebSocketError
 from locust_ws_async.masking import masked_headers, masked_text, masked_url, quoted_url
 
-from .helpers import Bench, run
+from .helpers import Bench, eventually, run
 
 _numbers = itertools.count(100)
 
@@ -231,3 +231,34 @@ def test_what_is_shown_of_headers_and_messages() -> None:
     assert masked_text('{"pin": 1234, "n": 1234}') == '{"pin": ***, "n": 1234}'
     assert masked_text('{"accessToken": "a b') == '{"accessToken": "***'  # the rest was cut off
     assert row_name("/a/b-12345/c") == "/a/b-12345/c"
+
+
+def test_a_function_that_gives_the_url_may_give_another_password_each_time(bench: Bench) -> None:
+    async def main() -> None:
+        url = bench.base_url or ""
+        numbers = itertools.count(1)
+        names: list[str] = []
+
+        def next_url() -> str:
+            return url.replace("://", f"://me:secret{next(numbers)}@") + "/echo"
+
+        def name(url: str) -> str:
+            names.append(url)
+            return "echo"
+
+        def no_token() -> None:
+            return None
+
+        backoff = Backoff(0.01, 0.01)
+        async with bench.client().connect(next_url, name=name, reconnect=backoff, bearer=no_token) as connection:
+            for number in (1, 2):
+                assert connection.url == url + "/echo"
+                sent = connection.handshake_request.headers["Authorization"]
+                assert sent == "Basic " + base64.b64encode(f"me:secret{number}".encode()).decode()
+                if number == 1:
+                    connection.wire.transport.abort()
+                    await eventually(lambda: connection.stats.reconnects)
+        assert names == [url + "/echo"]
+
+    run(main())
+    assert {row.url for row in bench.rows} == {f"{bench.base_url}/echo"}
