@@ -127,7 +127,7 @@ def started(**_):
 def stopped(**_):
     for _ in range(200):
         now = alive()
-        if now == before:
+        if all(now[name] <= number for name, number in before.items()):  # the spawning greenlet may have ended
             break
         gevent.sleep(0.05)  # for the greenlets that ended just now
     for name, number in now.items():
