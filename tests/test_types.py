@@ -127,7 +127,8 @@ def test_connect_takes_the_settings_that_there_are() -> None:
     typed: dict[str, Any] = ConnectSettings.__annotations__
     options = {field.name: field.type for field in fields(ConnectOptions)}
     assert list(typed) == list(options)
-    widened = {"record_unmasked", "redirect_headers", "share_headers", "subprotocols"}  # kept as tuples, given as any sequence
+    # Kept as tuples, given as any sequence.
+    widened = {"record_unmasked", "redirect_headers", "share_headers", "subprotocols"}
     assert {name: kind.__forward_arg__ for name, kind in typed.items() if name not in widened} == {
         name: kind for name, kind in options.items() if name not in widened
     }

@@ -400,7 +400,7 @@ def test_a_function_of_a_setting_that_fails_is_told(run: Run) -> None:
         """
     )
     assert result.notes == [
-        ["TypeError('bearer must be a str or None, not 3')"],
+        ["TypeError('bearer must be a str or None, not int')"],
         ["ZeroDivisionError('division by zero')"],
         ["TypeError('the function that is given to connect must return a path or a URL, not int')"],
     ]
