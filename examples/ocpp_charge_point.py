@@ -22,7 +22,7 @@ class ChargePointUser(AsyncWebSocketUser):
 
     async def on_start(self) -> None:
         self.id = f"CP-{uuid4()}"
-        self.listening: Future[None] = Future()
+        self.listening: Future[Any] = Future()
         self.connection = await self.ws.connect(f"/ocpp/{self.id}", name="/ocpp")
 
     async def on_connected(self, connection: WebSocketConnection) -> None:

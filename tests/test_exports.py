@@ -31,10 +31,22 @@ def imported_from_us(path: Path) -> list[tuple[str, str]]:
     return found
 
 
+def exported_by(module: str) -> list[str]:
+    """``__all__`` of a module of ours, read and not imported: some import Locust, which patches the process."""
+    path = PACKAGE.joinpath(*module.split(".")[1:])
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id="__all__")], value=value):
+                exported: list[str] = ast.literal_eval(value)
+                return exported
+    return []
+
+
 @pytest.mark.parametrize("path", [*DOCUMENTS, *EXAMPLES], ids=lambda path: str(path.relative_to(ROOT)))
 def test_what_users_are_shown_is_exported(path: Path) -> None:
     for module, name in imported_from_us(path):
-        assert name in importlib.import_module(module).__all__, f"{module} does not export {name}"
+        assert name in exported_by(module), f"{module} does not export {name}"
 
 
 def test_documents_and_examples_are_found() -> None:
