@@ -531,8 +531,10 @@ class WebSocketConnection(ConnectionLifecycle):
         if timeout is DEFAULT:
             timeout = self._options.request_timeout
         name = self.name if name is None else name
+        # Before there is a coroutine: one that nobody gets would complain that it was never awaited.
+        instant = None if since is None else checked_since(since)
         return MessageWait(
-            self, self.client, self.router.pending, payload, match, timeout, name, optional, checked, since
+            self, self.client, self.router.pending, payload, match, timeout, name, optional, checked, instant
         )
 
     def on(self, match: Match, handler: Handler, *, name: str | None = DEFAULT) -> Subscription:

@@ -12,7 +12,7 @@ import hashlib
 import itertools
 import sys
 import zlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
@@ -39,40 +39,47 @@ def deflated(size: int) -> bytes:
 Stream = Iterable[bytes]
 
 
-def endless(chunk: bytes, *before: bytes) -> Stream:
-    return itertools.chain(before, itertools.repeat(chunk))
+class Endless:
+    """These chunks ``before``, and then one over and over. Each connection gets them from the beginning."""
+
+    def __init__(self, chunk: bytes, *before: bytes) -> None:
+        self._chunk = chunk
+        self._before = before
+
+    def __iter__(self) -> Iterator[bytes]:
+        return itertools.chain(self._before, itertools.repeat(self._chunk))
 
 
 # What follows the opening handshake. Nobody reads what the client sends.
 FRAMES: dict[str, Stream] = {
-    "small": endless(frame(TEXT, b"m" * 100) * 500),
-    "large": endless(frame(BINARY, b"m" * 1_000_000)),
-    "empty": endless(frame(TEXT) * 20_000),
+    "small": Endless(frame(TEXT, b"m" * 100) * 500),
+    "large": Endless(frame(BINARY, b"m" * 1_000_000)),
+    "empty": Endless(frame(TEXT) * 20_000),
     # A long message first, for a client that then has room for a long read.
-    "long-then-empty": endless(frame(TEXT) * 500_000, frame(BINARY, b"m" * 1_000_000)),
-    "keepalives": endless(frame(TEXT, b"KA" + b"k" * 1000) * 100),
-    "pings": endless(frame(PING, b"p" * 125) * 200),
-    "empty-pings": endless(frame(PING) * 20_000),
-    "pongs": endless(frame(PONG) * 20_000),
-    "closes": endless(frame(CLOSE, b"\x03\xe8") * 10_000),
-    "no-end-after-close": endless(frame(BINARY, b"m" * 1_000_000), frame(CLOSE, b"\x03\xe8")),
-    "empty-fragments": endless(frame(CONT, fin=False) * 20_000, frame(BINARY, fin=False)),
-    "small-fragments": endless(frame(CONT, b"f" * 100, fin=False) * 500, frame(BINARY, fin=False)),
-    "absurd-length": endless(b"x" * 65536, b"\x82\x7f" + (2**62).to_bytes(8, "big")),
-    "impossible-length": endless(b"x" * 65536, b"\x82\x7f" + (2**64 - 1).to_bytes(8, "big")),
-    "large-ping": endless(b"x" * 65536, b"\x89\x7f" + (2**20).to_bytes(8, "big")),
-    "bombs": endless(deflated(1_000_000) * 60),
-    "bomb": endless(deflated(200_000_000)),
+    "long-then-empty": Endless(frame(TEXT) * 500_000, frame(BINARY, b"m" * 1_000_000)),
+    "keepalives": Endless(frame(TEXT, b"KA" + b"k" * 1000) * 100),
+    "pings": Endless(frame(PING, b"p" * 125) * 200),
+    "empty-pings": Endless(frame(PING) * 20_000),
+    "pongs": Endless(frame(PONG) * 20_000),
+    "closes": Endless(frame(CLOSE, b"\x03\xe8") * 10_000),
+    "no-end-after-close": Endless(frame(BINARY, b"m" * 1_000_000), frame(CLOSE, b"\x03\xe8")),
+    "empty-fragments": Endless(frame(CONT, fin=False) * 20_000, frame(BINARY, fin=False)),
+    "small-fragments": Endless(frame(CONT, b"f" * 100, fin=False) * 500, frame(BINARY, fin=False)),
+    "absurd-length": Endless(b"x" * 65536, b"\x82\x7f" + (2**62).to_bytes(8, "big")),
+    "impossible-length": Endless(b"x" * 65536, b"\x82\x7f" + (2**64 - 1).to_bytes(8, "big")),
+    "large-ping": Endless(b"x" * 65536, b"\x89\x7f" + (2**20).to_bytes(8, "big")),
+    "bombs": Endless(deflated(1_000_000) * 60),
+    "bomb": Endless(deflated(200_000_000)),
 }
 NO_CONTEXT = "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover\r\n"
 
 # What comes instead of the answer to the opening handshake.
 ANSWERS: dict[str, Stream] = {
     "huge-header": [b"HTTP/1.1 101 Switching Protocols\r\nX-Huge: " + b"h" * 1_000_000 + b"\r\n\r\n"],
-    "endless-header": endless(b"h" * 65536, b"HTTP/1.1 101 Switching Protocols\r\nX-Endless: "),
-    "endless-headers": endless(b"X-Header: value\r\n" * 1000, b"HTTP/1.1 101 Switching Protocols\r\n"),
-    "endless-status": endless(b"1" * 65536, b"HTTP/1.1 "),
-    "endless-body": endless(b"b" * 65536, b"HTTP/1.1 403 Forbidden\r\n\r\n"),
+    "endless-header": Endless(b"h" * 65536, b"HTTP/1.1 101 Switching Protocols\r\nX-Endless: "),
+    "endless-headers": Endless(b"X-Header: value\r\n" * 1000, b"HTTP/1.1 101 Switching Protocols\r\n"),
+    "endless-status": Endless(b"1" * 65536, b"HTTP/1.1 "),
+    "endless-body": Endless(b"b" * 65536, b"HTTP/1.1 403 Forbidden\r\n\r\n"),
     "redirect-loop": [b"HTTP/1.1 302 Found\r\nLocation: /redirect-loop\r\nContent-Length: 0\r\n\r\n"],
 }
 

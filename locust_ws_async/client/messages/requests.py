@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Coroutine, Hashable
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Literal, Protocol, SupportsFloat
+from typing import Any, Literal, Protocol
 
 from ...exceptions import CatchResponseError, ConnectionClosed, MessageTimeout
 from ..lazy_coroutine import LazyCoroutine
@@ -15,7 +15,6 @@ from ..observing.events import RECV, REQUEST, ReportOperation
 from .matching import Correlation, Match, match_raised, take_json
 from .message import Received
 from .queue import ReceiveQueue
-from .since import checked_since
 
 __all__ = ["MessageWait", "PendingWaits", "Reply"]
 
@@ -439,7 +438,7 @@ class MessageWait(LazyCoroutine[Any]):
         name: str,
         optional: bool,
         checked: bool,
-        since: SupportsFloat | None,
+        since: float | None,
     ) -> None:
         super().__init__(depth=4)
         self._connection = connection
@@ -451,7 +450,7 @@ class MessageWait(LazyCoroutine[Any]):
         self._name = name
         self._optional = optional
         self._checked = checked
-        self._since = None if since is None else checked_since(since)
+        self._since = since
         self._outcome: _Outcome | None = None  # of a block that checks
         self._reply: Reply | None = None
 
