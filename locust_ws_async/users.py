@@ -168,8 +168,13 @@ class AsyncUser(_User):
             cancel_timeout=self.cancel_timeout, propagated=CONTROL_FLOW, exception_handler=self._background_error
         )
         super().__init__(environment)
-        self._report = reporter(cast("User", self))
+        self._report = reporter(self._locust_user)
         self._stops = False
+
+    @property
+    def _locust_user(self) -> User:
+        """This user, for functions that ask for Locust's type: type checkers see another base class (``_User``)."""
+        return cast("User", self)
 
     def on_start(self) -> Any:
         """Called when the user starts running; ``async def`` or plain. An override may await ``super().on_start()``."""
@@ -222,7 +227,7 @@ class AsyncUser(_User):
         return result
 
     def _is_stopping(self) -> bool:
-        return is_stopping(cast("User", self))
+        return is_stopping(self._locust_user)
 
     def _spawned_error(self, exc: Exception) -> None:
         """Tell what an awaitable of ``tick.spawn`` has raised, unless it has to leave the loop."""
@@ -231,7 +236,7 @@ class AsyncUser(_User):
             raise exc
         if not is_row(exc):
             without_our_frames(exc)
-            list_exception(cast("User", self), exc)
+            list_exception(self._locust_user, exc)
             log_exception(__name__, exc)
         if not self.environment.catch_exceptions:
             self._loop_host.propagate(exc)
@@ -331,7 +336,7 @@ class AsyncUser(_User):
                 # As User.run() does it, where the traceback would begin with frames of ours.
                 log_exception("locust.user.users", exc)
             if not is_row(exc):
-                list_exception(cast("User", self), exc)
+                list_exception(self._locust_user, exc)
         raise _StartFailed
 
     def _run_on_start(self) -> Any:
@@ -340,7 +345,7 @@ class AsyncUser(_User):
     def _stop(self) -> Any:
         self._stops = True
         self._loop_host.stop_propagating()  # a StopUser of a background task, say, would cut on_stop short
-        return call_on_stop(self._loop_host, cast("User", self), self._on_stop)
+        return call_on_stop(self._loop_host, self._locust_user, self._on_stop)
 
     def _is_being_stopped(self) -> bool:
         return self._stops or self._loop_host.killed
@@ -353,7 +358,7 @@ class AsyncUser(_User):
                 _logger.debug("in the background, and told by a row: %r", exc)
                 return
             without_our_frames(exc)
-            list_exception(cast("User", self), exc)
+            list_exception(self._locust_user, exc)
         loop.default_exception_handler(context)
 
     def _close(self) -> None:
@@ -519,16 +524,16 @@ class AsyncWebSocketUser(AsyncUser):
                     raise
                 if not is_row(exc):
                     without_our_frames(exc)
-                    list_exception(cast("User", self), exc)
-                if is_stopping(cast("User", self)):
+                    list_exception(self._locust_user, exc)
+                if is_stopping(self._locust_user):
                     raise GreenletExit() from exc  # as if killed now; Locust would log StopUser as an error here
-                set_waiting(cast("User", self))  # a stop waits for no attempt (User.stop())
+                set_waiting(self._locust_user)  # a stop waits for no attempt (User.stop())
                 # The next one makes them again.
                 self._loop_host.cancel_tasks()
                 self._close_connections()
             else:
-                if is_waiting(cast("User", self)):
-                    set_running(cast("User", self))
+                if is_waiting(self._locust_user):
+                    set_running(self._locust_user)
                 return result
 
     def _close(self) -> None:

@@ -532,7 +532,7 @@ class WebSocketConnection(ConnectionLifecycle):
             timeout = self._options.request_timeout
         name = self.name if name is None else name
         return MessageWait(
-            self, self.client, self.router.pending, payload, match, timeout, name, optional, checked, since
+            self, self.error_kinds, self.router.pending, payload, match, timeout, name, optional, checked, since
         )
 
     def on(self, match: Match, handler: Handler, *, name: str | None = DEFAULT) -> Subscription:

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, SupportsFloat
 
 from ...exceptions import CatchResponseError, ConnectionClosed, MessageTimeout
 from ..lazy_coroutine import LazyCoroutine
-from ..observing.events import RECV, REQUEST, ReportOperation
+from ..observing.events import RECV, REQUEST, ErrorKinds, ReportOperation
 from .matching import Correlation, Match, match_raised, take_json
 from .message import Received
 from .queue import ReceiveQueue
@@ -354,16 +354,6 @@ class Reply:
         self.verdict = CatchResponseError(text)
 
 
-class ClientForMessageWait(Protocol):
-    """What :class:`MessageWait` needs of the client that made its connection."""
-
-    @property
-    def check_errors(self) -> tuple[type[Exception], ...]: ...
-
-    @property
-    def control_flow(self) -> tuple[type[Exception], ...]: ...
-
-
 class ConnectionForMessageWait(Protocol):
     """What :class:`MessageWait` needs of its connection."""
 
@@ -415,8 +405,8 @@ class MessageWait(LazyCoroutine[Any]):
 
     __slots__ = (
         "_checked",
-        "_client",
         "_connection",
+        "_error_kinds",
         "_match",
         "_name",
         "_optional",
@@ -431,7 +421,7 @@ class MessageWait(LazyCoroutine[Any]):
     def __init__(
         self,
         connection: ConnectionForMessageWait,
-        client: ClientForMessageWait,
+        error_kinds: ErrorKinds,
         pending: PendingWaits,
         payload: tuple[int, bytes, Hashable] | None,
         match: Match | Correlation,
@@ -443,7 +433,7 @@ class MessageWait(LazyCoroutine[Any]):
     ) -> None:
         super().__init__(depth=4)
         self._connection = connection
-        self._client = client
+        self._error_kinds = error_kinds
         self._pending = pending
         self._payload = payload  # opcode, bytes and the key of the reply; None if nothing is to be sent
         self._match = match
@@ -483,14 +473,14 @@ class MessageWait(LazyCoroutine[Any]):
     ) -> bool:
         assert self._reply is not None and self._outcome is not None
         verdict = self._reply.verdict
-        client = self._client
+        kinds = self._error_kinds
         if verdict is not None:
             self._report(self._outcome, None if verdict is True else verdict)
             return False
-        if exc is None or isinstance(exc, client.control_flow):
+        if exc is None or isinstance(exc, kinds.control_flow):
             self._report(self._outcome, None)
             return False
-        if isinstance(exc, client.check_errors):
+        if isinstance(exc, kinds.failed_checks):
             self._report(self._outcome, exc)
             return True
         if isinstance(exc, Exception):
