@@ -167,7 +167,8 @@ class WebSocketConnection(ConnectionLifecycle):
 
         The message is written at once; then this waits only while the write buffer is over its limit, because the
         server reads too slowly. A connection that is being made again is waited for first. The ``WS SEND`` row has the
-        time of all this. Now and then the other tasks of the loop get a turn, which is not in that time.
+        time of all this. Every 32nd send in a row yields to the event loop, so that a task that only sends cannot
+        starve the others. The yield is not part of the reported time.
 
         Cancelling does not take the message back, and the wait is then not reported. Nor is a wait that ends because
         this side closed the connection.
