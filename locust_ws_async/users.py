@@ -38,13 +38,13 @@ from .client.session.backoff import Retry
 from .exceptions import ConnectError
 from .http_session import http_session
 from .internals.grpc import let_grpc_wait_in_a_thread
-from .internals.locust import adopt_root_task_set, is_stopping, is_waiting, set_running, set_waiting
+from .internals.locust import is_stopping, is_waiting, replace_root_task_set, set_running, set_waiting
 from .pacing.arrivals import OnceThrough, Source, check_class
 from .pacing.pace import Late, Pace
 from .pacing.schedule import Law, Rate
 from .request_events import reporter
 from .statistics import buckets, end_of_run
-from .tasksets import adopt, call, call_on_stop, refuse_generators, refuse_unawaited, tag, task
+from .tasksets import call_on_stop, call_sync, enable_async, refuse_generators, refuse_unawaited, tag, task
 from .user_errors import (
     CONTROL_FLOW,
     contains_only,
@@ -220,7 +220,7 @@ class AsyncUser(_User):
         return pace
 
     def stop(self, force: bool = False) -> Any:
-        """Called by Locust, from another greenlet."""
+        """Stop the user, and end its waits for a tick. Locust calls it from another greenlet."""
         result = super().stop(force)
         for pace in list(self._paces or ()):
             pace.wake()
@@ -247,8 +247,20 @@ class AsyncUser(_User):
         """Await *awaitable*, of any asyncio library, and report it as one request.
 
         Its exception is reported as the failure and raised. Cancelling is not reported, nor are Locust's own exceptions
-        (``StopUser``, ``RescheduleTask``...). The time counts from ``since``, a ``time.perf_counter()`` or a tick of
-        ``pace``, where that is given.
+        (``StopUser``, ``RescheduleTask``...).
+
+        Args:
+            name: the name of the row. Keep it the same: each name is a row.
+            awaitable: a coroutine, a future, or anything else that can be awaited.
+            request_type: the type of the row.
+            since: count the time from this instant, a ``time.perf_counter()`` or a tick of ``pace``, and not from the
+                call.
+
+        Returns:
+            What the awaitable returns.
+
+        Raises:
+            TypeError, ValueError: ``since`` is no instant that has passed; else whatever the awaitable raises.
         """
         started = perf_counter() if since is None else checked_since(since)
         try:
@@ -340,7 +352,7 @@ class AsyncUser(_User):
         raise _StartFailed
 
     def _run_on_start(self) -> Any:
-        return call(self._loop_host, self._on_start)
+        return call_sync(self._loop_host, self._on_start)
 
     def _stop(self) -> Any:
         self._stops = True
@@ -371,12 +383,12 @@ _MISSING = {
 }
 
 
-def _adopt_root(taskset: TaskSet) -> TaskSet:
+def _enable_async_root(taskset: TaskSet) -> TaskSet:
     user: Any = taskset.user
-    return adopt(OnceThrough(user) if user._arrived else taskset)
+    return enable_async(OnceThrough(user) if user._arrived else taskset)
 
 
-adopt_root_task_set(cast("type[User]", AsyncUser), _adopt_root)
+replace_root_task_set(cast("type[User]", AsyncUser), _enable_async_root)
 
 
 class AsyncWebSocketUser(AsyncUser):

@@ -160,7 +160,12 @@ class WebSocketClient:
     async def open_connection(
         self, url: str | URLFunction, name: str | Callable[[str], str] | None, options: ConnectOptions
     ) -> WebSocketConnection:
-        """Called by :class:`ConnectContext`."""
+        """
+        Connect for a :class:`ConnectContext`, no sooner than ``connect_backoff`` allows.
+
+        Raises:
+            ConnectError: there is no connection.
+        """
         if (delay := self._not_before - monotonic()) > 0:
             await asyncio.sleep(delay)
         next_url: Callable[[], Coroutine[Any, Any, str]] | None = None

@@ -360,7 +360,7 @@ class ConnectionForMessageWait(Protocol):
     arrived: float
 
     @property
-    def stage(self) -> Any: ...
+    def life_state(self) -> Any: ...
 
     @property
     def report(self) -> ReportOperation: ...
@@ -494,7 +494,7 @@ class MessageWait(LazyCoroutine[Any]):
         A failure is reported here, and raised.
         """
         connection = self._connection
-        began, called = connection.stage, perf_counter()
+        began, called = connection.life_state, perf_counter()
         is_request = self._payload is not None
         outcome = _Outcome(called if self._since is None else self._since)
         try:

@@ -193,7 +193,7 @@ class Subscriptions:
         while waiting:
             push = waiting.popleft()
             if waiting.bytes:
-                waiting.taken(push.size)
+                waiting.note_removed(push.size)
             subscription = push.subscription
             assert subscription.handler is not None
             try:

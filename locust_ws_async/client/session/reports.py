@@ -140,8 +140,8 @@ class ConnectionReports:
         self.client.note_cancelled(operation, name, started, has_received=self.stats.messages_received > 0)
 
     @property
-    def stage(self) -> State:
-        """Where the connection is in its life: what an operation remembers, to know in which state it began."""
+    def life_state(self) -> State:
+        """The state of its life; RFC 6455 has fewer. An operation remembers the one that it began in."""
         return self._life.state
 
     @property
