@@ -1,8 +1,9 @@
 """Instructions per echo, which a busy machine cannot blur, and the guard against making them more.
 
     python -m benchmarks.instructions                    measure and print
-    python -m benchmarks.instructions --check            and fail where a figure is over the baseline by 10 %, if
-                                                         that was measured on the same build of Python
+    python -m benchmarks.instructions --check            and fail where a figure is over the baseline by 10 %; on
+                                                         another build of Python than the baseline's the last line
+                                                         says that nothing was checked
     python -m benchmarks.instructions --write-baseline   and keep the figures in benchmarks/baseline.json
     python -m benchmarks.instructions --size 65536 --echoes 50 --compressed      for other messages, printed only
 
@@ -65,12 +66,19 @@ def per_echo(competitor: Competitor, workload: Workload, echoes: int) -> int:
     return round((many - few) / (workload.users * echoes))
 
 
-def over_baseline(measured: dict[str, int], versions: dict[str, str]) -> list[str]:
-    """What has become dearer, each as a sentence; nothing if the baseline is of another build of Python."""
+def unchecked(measured: dict[str, int]) -> str | None:
+    """Why none of these figures can be checked, if that is so."""
     baseline = json.loads(BASELINE.read_text())
     if baseline["python"] != python():
-        print(f"not checked: the baseline was measured on {baseline['python']}, this is {python()}")
-        return []
+        return f"the baseline was measured on {baseline['python']}, this is {python()}"
+    if not measured.keys() & baseline["instructions_per_echo"].keys():
+        return "the baseline has none of these competitors"
+    return None
+
+
+def over_baseline(measured: dict[str, int], versions: dict[str, str]) -> list[str]:
+    """What has become dearer, each as a sentence."""
+    baseline = json.loads(BASELINE.read_text())
     for key, version in versions.items():
         if key in baseline["versions"] and baseline["versions"][key] != version:
             print(f"note: the baseline of {key} was measured with {baseline['versions'][key]}, this is {version}")
@@ -122,8 +130,11 @@ def main() -> None:
         baseline["versions"] |= versions
         baseline["instructions_per_echo"] |= measured
         BASELINE.write_text(json.dumps(baseline, indent=2) + "\n")
-    if arguments.check and (dearer := over_baseline(measured, versions)):
-        sys.exit("\n".join(dearer))
+    if arguments.check:
+        if reason := unchecked(measured):
+            print(f"NOTHING WAS CHECKED: {reason}")
+        elif dearer := over_baseline(measured, versions):
+            sys.exit("\n".join(dearer))
 
 
 if __name__ == "__main__":

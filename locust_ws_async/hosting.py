@@ -1,7 +1,9 @@
-"""What the client may ask of the event loop that runs it. The client and the bridge both import this, and nothing else.
+"""What the client may ask of the event loop that runs it.
 
-Under an asyncio loop of somebody else everything here has an answer too: no task waits in place, and nothing is a kill
-but an exception that is none of ``Exception``'s.
+The client and the bridge do not import each other: both import this.
+
+Everything here also works under a loop that no greenlet hosts. There no task waits inline, and a kill is any exception
+that is not an ``Exception``.
 """
 
 from __future__ import annotations

@@ -26,27 +26,29 @@ def reporter(user: User) -> Callable[..., None]:
     insist on (``on_request`` in ``Runner.__init__()`` and ``PrintListener.on_request()``). Exceptions of listeners that
     are meant for the user, ``StopUser`` for instance, are raised to the caller (``EventHook.fire()``).
 
-    As long as nobody but Locust's statistics listens, a success is fired at the end of the hub's turn, and with the
-    arguments that the statistics look at: what comes through the hub, reports and other greenlets, finds it counted.
+    While only Locust's statistics listen, the event of a success is fired at the end of the hub's turn, with only the
+    arguments that the statistics look at. A report, or a greenlet that the hub resumes in a later turn, finds it counted.
     Where Locust's statistics are not recognised, each event is fired at once and with all arguments.
     """
     request = user.environment.events.request
     statistics = statistics_among(request)
     if type(user).context is User.context:  # most users have no context of their own
         return _shared_reporter(request, request.fire, statistics)
-    return _new_reporter(_waiting(request, request.fire, statistics), user.context)
+    return _make_reporter(_shared_buffer(request, request.fire, statistics), user.context)
 
 
 # One of each for all users: with thousands of them each object less that is a user's own is a miss of the cache less.
+# What is cached keeps one Environment alive, the last one that had users. Where two alternate, each new user makes both
+# objects anew, which costs only time.
 
 
 @lru_cache(maxsize=1)
 def _shared_reporter(request: EventHook, fire: Callable[..., None], statistics: tuple[Any, ...]) -> Callable[..., None]:
-    return _new_reporter(_waiting(request, fire, statistics), dict)
+    return _make_reporter(_shared_buffer(request, fire, statistics), dict)
 
 
 @lru_cache(maxsize=1)
-def _waiting(request: EventHook, fire: Callable[..., None], statistics: tuple[Any, ...]) -> _EventBuffer:
+def _shared_buffer(request: EventHook, fire: Callable[..., None], statistics: tuple[Any, ...]) -> _EventBuffer:
     return _EventBuffer(request, fire, statistics)
 
 
@@ -82,11 +84,11 @@ class _EventBuffer:
             listener(**arguments)
 
 
-def _new_reporter(waiting: _EventBuffer, context: Callable[[], object]) -> Callable[..., None]:
-    fire, fire_waiting, arguments = waiting.fire, waiting.flush, waiting.arguments
+def _make_reporter(buffer: _EventBuffer, context: Callable[[], object]) -> Callable[..., None]:
+    fire, flush, arguments = buffer.fire, buffer.flush, buffer.arguments
     # With the plain twins no list of listeners is the one that is buffered for: each event is fired at once, with all
     # its arguments.
-    listeners, statistics = waiting.listeners, None if PLAIN else waiting.statistics
+    listeners, statistics = buffer.listeners, None if PLAIN else buffer.statistics
 
     def report(
         request_type: str,
@@ -105,11 +107,11 @@ def _new_reporter(waiting: _EventBuffer, context: Callable[[], object]) -> Calla
         # fired in a row, while the processor's caches hold the statistics (benchmarks/README.md).
         if exception is None and listeners == statistics:
             if not arguments:
-                get_hub().loop.run_callback(fire_waiting)
+                get_hub().loop.run_callback(flush)
             arguments.extend((request_type, name, response_time, response_length))
             return
         if arguments:
-            fire_waiting()
+            flush()
         fire(
             request_type=request_type,
             name=name,

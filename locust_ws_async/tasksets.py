@@ -2,9 +2,9 @@
 
 Locust calls tasks, ``on_start``, ``on_stop`` and ``wait_time`` synchronously and never awaits them (``TaskSet.run()``
 and ``TaskSet.execute_task()``). The task sets themselves need no change: a task set that runs inside an ``AsyncUser``
-is *adopted*, which replaces four of its methods on the instance. What they replace is still called, with a plain
-function in place of the coroutine function, so that every kind of task set works, nested ones included: ``TaskSet``,
-``SequentialTaskSet``, ``MarkovTaskSet`` and those of plugins.
+is given to :func:`enable_async`, which replaces four of its methods on the instance. What they replace is still called,
+with a plain function in place of the coroutine function, so that every kind of task set works, nested ones included:
+``TaskSet``, ``SequentialTaskSet``, ``MarkovTaskSet`` and those of plugins.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ logger = logging.getLogger(__name__)
 _HOOKS = ("on_start", "on_stop", "wait_time")
 
 
-def adopt(taskset: TaskSet) -> TaskSet:
+def enable_async(taskset: TaskSet) -> TaskSet:
     """Make *taskset* run its coroutine functions in its user's loop, and wait inside the loop between tasks."""
     host = _host(taskset)
     execute_task = taskset.execute_task
 
     # Not functools.partial: its C frame would be on the stack of every user, which is copied at each switch.
     def execute(task: Any) -> None:
-        _execute(taskset, execute_task, task)
+        _execute_task(taskset, execute_task, task)
 
     def sleep(seconds: Any) -> None:
         _sleep(host, seconds)
@@ -68,23 +68,23 @@ def adopt(taskset: TaskSet) -> TaskSet:
     replaced: Any = taskset
     replaced.execute_task = execute
     if type(taskset).on_start is not TaskSet.on_start:
-        replaced.on_start = functools.partial(call, host, taskset.on_start)
+        replaced.on_start = functools.partial(call_sync, host, taskset.on_start)
     if type(taskset).on_stop is not TaskSet.on_stop:
         replaced.on_stop = functools.partial(call_on_stop, host, taskset, taskset.on_stop)
     replace_sleep(taskset, sleep)
     return taskset
 
 
-def call(host: LoopHost, function: Callable[..., Any], *args: Any) -> Any:
+def call_sync(host: LoopHost, function: Callable[..., Any], *args: Any) -> Any:
     """Call *function*, ``async def`` or plain, to its end."""
     running = get_running_loop()
     if running is not None and running is host.loop:
         return function(*args)  # a coroutine calls it, ``await self.on_start()`` say, and awaits it itself
     if inspect.iscoroutinefunction(function):
-        return _run(host, function(*args))
+        return _run_coroutine(host, function(*args))
     result = host.call(function, *args)
     # A decorator may have hidden the async def.
-    return _run(host, result) if inspect.iscoroutine(result) else result
+    return _run_coroutine(host, result) if inspect.iscoroutine(result) else result
 
 
 def call_on_stop(host: LoopHost, owner: User | TaskSet, on_stop: Callable[[], Any]) -> Any:
@@ -96,7 +96,7 @@ def call_on_stop(host: LoopHost, owner: User | TaskSet, on_stop: Callable[[], An
     timer = get_hub().loop.timer(host.cancel_timeout)
     timer.start(_tell_slow, host, on_stop, getcurrent())
     try:
-        return call(host, on_stop)
+        return call_sync(host, on_stop)
     except CONTROL_FLOW:
         raise
     except Exception as exc:
@@ -139,7 +139,7 @@ def _present_line(code: CodeType, host: LoopHost, caller: Any) -> int | None:
     return None
 
 
-def _run(host: LoopHost, coro: Coroutine[Any, Any, Any]) -> Any:
+def _run_coroutine(host: LoopHost, coro: Coroutine[Any, Any, Any]) -> Any:
     try:
         return host.run(coro)
     except asyncio.CancelledError as exc:
@@ -187,7 +187,7 @@ def _functions(holder: Any) -> list[tuple[str, Any]]:
     return found
 
 
-def _execute(taskset: TaskSet, execute_task: Callable[[Any], None], task: Any) -> None:
+def _execute_task(taskset: TaskSet, execute_task: Callable[[Any], None], task: Any) -> None:
     """Locust's ``execute_task``, for tasks of either kind."""
     if getattr(task, "__self__", None) is taskset:
         task = task.__func__  # Locust's MarkovTaskSet.get_next_task() looks its tasks up on the instance
@@ -214,13 +214,13 @@ def _as_plain_function(task: Any) -> Callable[[Any], None]:
         nested: Any = task
 
         def run(parent: Any) -> None:
-            adopt(nested(parent)).run()  # type: ignore[no-untyped-call] # Locust's has no types
+            enable_async(nested(parent)).run()  # type: ignore[no-untyped-call] # Locust's has no types
 
         return functools.update_wrapper(run, nested, updated=())
 
     @functools.wraps(task)
     def run_to_its_end(owner: Any) -> None:
-        call(_host(owner), task, owner)
+        call_sync(_host(owner), task, owner)
 
     return run_to_its_end
 
@@ -236,4 +236,4 @@ def _sleep(host: LoopHost, seconds: float | Coroutine[Any, Any, float]) -> None:
     """Locust's ``TaskSet._sleep``, with what ``wait_time()`` has returned: a coroutine if it is an ``async def``."""
     # Raised in the background, by a request listener perhaps: it ends the current task, and there is none.
     with contextlib.suppress(RescheduleTask, RescheduleTaskImmediately):
-        host.sleep(_run(host, seconds) if isinstance(seconds, Coroutine) else seconds)
+        host.sleep(_run_coroutine(host, seconds) if isinstance(seconds, Coroutine) else seconds)

@@ -38,13 +38,13 @@ from .client.session.backoff import Retry
 from .exceptions import ConnectError
 from .http_session import http_session
 from .internals.grpc import let_grpc_wait_in_a_thread
-from .internals.locust import adopt_root_task_set, is_stopping, is_waiting, set_running, set_waiting
+from .internals.locust import is_stopping, is_waiting, replace_root_task_set, set_running, set_waiting
 from .pacing.arrivals import OnceThrough, Source, check_class
 from .pacing.pace import Late, Pace
 from .pacing.schedule import Law, Rate
 from .request_events import reporter
 from .statistics import buckets, end_of_run
-from .tasksets import adopt, call, call_on_stop, refuse_generators, refuse_unawaited, tag, task
+from .tasksets import call_on_stop, call_sync, enable_async, refuse_generators, refuse_unawaited, tag, task
 from .user_errors import (
     CONTROL_FLOW,
     contains_only,
@@ -168,8 +168,13 @@ class AsyncUser(_User):
             cancel_timeout=self.cancel_timeout, propagated=CONTROL_FLOW, exception_handler=self._background_error
         )
         super().__init__(environment)
-        self._report = reporter(cast("User", self))
+        self._report = reporter(self._locust_user)
         self._stops = False
+
+    @property
+    def _locust_user(self) -> User:
+        """This user, for functions that ask for Locust's type: type checkers see another base class (``_User``)."""
+        return cast("User", self)
 
     def on_start(self) -> Any:
         """Called when the user starts running; ``async def`` or plain. An override may await ``super().on_start()``."""
@@ -215,14 +220,14 @@ class AsyncUser(_User):
         return pace
 
     def stop(self, force: bool = False) -> Any:
-        """Called by Locust, from another greenlet."""
+        """Stop the user, and end its waits for a tick. Locust calls it from another greenlet."""
         result = super().stop(force)
         for pace in list(self._paces or ()):
             pace.wake()
         return result
 
     def _is_stopping(self) -> bool:
-        return is_stopping(cast("User", self))
+        return is_stopping(self._locust_user)
 
     def _spawned_error(self, exc: Exception) -> None:
         """Tell what an awaitable of ``tick.spawn`` has raised, unless it has to leave the loop."""
@@ -231,7 +236,7 @@ class AsyncUser(_User):
             raise exc
         if not is_row(exc):
             without_our_frames(exc)
-            list_exception(cast("User", self), exc)
+            list_exception(self._locust_user, exc)
             log_exception(__name__, exc)
         if not self.environment.catch_exceptions:
             self._loop_host.propagate(exc)
@@ -242,8 +247,20 @@ class AsyncUser(_User):
         """Await *awaitable*, of any asyncio library, and report it as one request.
 
         Its exception is reported as the failure and raised. Cancelling is not reported, nor are Locust's own exceptions
-        (``StopUser``, ``RescheduleTask``...). The time counts from ``since``, a ``time.perf_counter()`` or a tick of
-        ``pace``, where that is given.
+        (``StopUser``, ``RescheduleTask``...).
+
+        Args:
+            name: the name of the row. Keep it the same: each name is a row.
+            awaitable: a coroutine, a future, or anything else that can be awaited.
+            request_type: the type of the row.
+            since: count the time from this instant, a ``time.perf_counter()`` or a tick of ``pace``, and not from the
+                call.
+
+        Returns:
+            What the awaitable returns.
+
+        Raises:
+            TypeError, ValueError: ``since`` is no instant that has passed; else whatever the awaitable raises.
         """
         started = perf_counter() if since is None else checked_since(since)
         try:
@@ -331,16 +348,16 @@ class AsyncUser(_User):
                 # As User.run() does it, where the traceback would begin with frames of ours.
                 log_exception("locust.user.users", exc)
             if not is_row(exc):
-                list_exception(cast("User", self), exc)
+                list_exception(self._locust_user, exc)
         raise _StartFailed
 
     def _run_on_start(self) -> Any:
-        return call(self._loop_host, self._on_start)
+        return call_sync(self._loop_host, self._on_start)
 
     def _stop(self) -> Any:
         self._stops = True
         self._loop_host.stop_propagating()  # a StopUser of a background task, say, would cut on_stop short
-        return call_on_stop(self._loop_host, cast("User", self), self._on_stop)
+        return call_on_stop(self._loop_host, self._locust_user, self._on_stop)
 
     def _is_being_stopped(self) -> bool:
         return self._stops or self._loop_host.killed
@@ -353,7 +370,7 @@ class AsyncUser(_User):
                 _logger.debug("in the background, and told by a row: %r", exc)
                 return
             without_our_frames(exc)
-            list_exception(cast("User", self), exc)
+            list_exception(self._locust_user, exc)
         loop.default_exception_handler(context)
 
     def _close(self) -> None:
@@ -366,12 +383,12 @@ _MISSING = {
 }
 
 
-def _adopt_root(taskset: TaskSet) -> TaskSet:
+def _enable_async_root(taskset: TaskSet) -> TaskSet:
     user: Any = taskset.user
-    return adopt(OnceThrough(user) if user._arrived else taskset)
+    return enable_async(OnceThrough(user) if user._arrived else taskset)
 
 
-adopt_root_task_set(cast("type[User]", AsyncUser), _adopt_root)
+replace_root_task_set(cast("type[User]", AsyncUser), _enable_async_root)
 
 
 class AsyncWebSocketUser(AsyncUser):
@@ -519,16 +536,16 @@ class AsyncWebSocketUser(AsyncUser):
                     raise
                 if not is_row(exc):
                     without_our_frames(exc)
-                    list_exception(cast("User", self), exc)
-                if is_stopping(cast("User", self)):
+                    list_exception(self._locust_user, exc)
+                if is_stopping(self._locust_user):
                     raise GreenletExit() from exc  # as if killed now; Locust would log StopUser as an error here
-                set_waiting(cast("User", self))  # a stop waits for no attempt (User.stop())
+                set_waiting(self._locust_user)  # a stop waits for no attempt (User.stop())
                 # The next one makes them again.
                 self._loop_host.cancel_tasks()
                 self._close_connections()
             else:
-                if is_waiting(cast("User", self)):
-                    set_running(cast("User", self))
+                if is_waiting(self._locust_user):
+                    set_running(self._locust_user)
                 return result
 
     def _close(self) -> None:

@@ -47,6 +47,12 @@ def test_a_free_threaded_python_may_run_the_client() -> None:
             "co_names=tuple(n.replace('_ready', '_queue') for n in f.__code__.co_names))",
             "an asyncio event loop has no _ready any more",
         ),
+        pytest.param(
+            "f = asyncio.SelectorEventLoop.__init__; f.__code__ = f.__code__.replace("
+            "co_names=tuple(n.replace('_signal_handlers', '_on_signal') for n in f.__code__.co_names))",
+            "an asyncio event loop for Unix has no _signal_handlers any more",
+            marks=pytest.mark.skipif(sys.platform == "win32", reason="Windows has another loop"),
+        ),
     ],
 )
 def test_a_private_name_of_asyncio_that_is_gone(gone: str, text: str) -> None:
@@ -70,6 +76,23 @@ import locust_ws_async.bridge
 """
     text = refusal(program)
     assert text.startswith("gevent no longer calls a hub's own switch() where a greenlet blocks (Python 3.")
+
+
+def test_a_gevent_whose_watchers_keep_their_first_callback() -> None:
+    program = """
+import gevent, gevent.hub
+class Watcher:
+    callback = None
+    def __init__(self, watcher):
+        self.start, self.stop, self.close = watcher.start, watcher.stop, watcher.close
+class Loop(gevent.config.loop):
+    def io(self, *arguments):
+        return Watcher(super().io(*arguments))
+gevent.config.loop = Loop
+import locust_ws_async.bridge
+"""
+    text = refusal(program)
+    assert text.startswith("gevent's watchers no longer take another callback while they are active (Python 3.")
 
 
 @pytest.mark.parametrize(

@@ -79,10 +79,18 @@ class LoopHost:
         return max(self.cancel_timeout - self._used, min(self.cancel_timeout, _LEAST))
 
     def run(self, coro: Coroutine[Any, Any, T]) -> T:
-        """Run *coro* to its end in the host's loop and return its result, or raise its exception.
+        """Run a coroutine to its end in the host's loop.
 
-        An exception thrown into the greenlet meanwhile cancels *coro* (rule 2) and is raised from here.
-        ``RuntimeError`` when called from inside a coroutine (await it instead) or from a foreign greenlet.
+        Args:
+            coro: the coroutine; it is closed if it cannot be run.
+
+        Returns:
+            What the coroutine returns.
+
+        Raises:
+            RuntimeError: called from inside a coroutine (await it instead), or from a foreign greenlet.
+            BaseException: whatever the coroutine raises. What is thrown into the greenlet meanwhile cancels the
+                coroutine (rule 2), and is raised from here.
         """
         try:
             loop = self._own_loop()
@@ -143,7 +151,14 @@ class LoopHost:
             self._runner = None
 
     def sleep(self, seconds: float) -> None:
-        """Let *seconds* pass while the loop runs; at least one turn of the hub, as ``gevent.sleep(0)``."""
+        """Let time pass while the loop runs.
+
+        Args:
+            seconds: how many; with 0 or less it is one turn of the hub, as ``gevent.sleep(0)``, and one of the loop.
+
+        Raises:
+            BaseException: what is thrown into the greenlet meanwhile, or propagated by the loop.
+        """
         loop = self._loop
         if loop is None or self._greenlet is not greenlet.getcurrent() or self._is_running(loop):
             gevent.sleep(seconds)

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 __all__ = ["EagerTask", "InlineIOLoop", "Task"]
 
 _CLOCK_SLACK = 0.001
-"""Seconds that the selector's timer may go off after the first timer of the loop is due. A little time passes between
-asyncio's look at the clock, from which it computes a timeout, and the selector's, to which it adds the timeout."""
+"""Seconds by which the selector's timer may be late for the first timer of the loop. asyncio computes a timeout from
+one look at the clock, and the selector adds the timeout to a look that comes a little later."""
 
 _MANY_CANCELLED_TIMERS = 100
 """With more cancelled timers than this, asyncio's own pass runs, which removes them once they are more than half of all

@@ -180,7 +180,7 @@ class GreenletEventLoop(InlineIOLoop, BlockingAware):
         """Make none: a loop costs no descriptors."""
 
     def _close_self_pipe(self) -> None:
-        """Close none: there is none."""
+        """Do nothing: ``_make_self_pipe()`` has made no pipe."""
 
     # Called by isolation.py
 

@@ -5,9 +5,9 @@ it in the task. A kill that ended like this would leave a user running that Locu
 
 1. Three kinds of exceptions leave the run: what is thrown into the greenlet while it is inside of the loop, any other
    ``BaseException`` that is no cancellation, and the types *propagated* (Locust's control flow, ``StopUser`` say).
-2. Such an exception leaves as soon as the callback returns in which it arose. A handle is put in front of the loop's
-   queue that raises it when it is called (:class:`_RaiseFromRun`). asyncio's handles would catch it. Callbacks that did
-   not get their turn stay in the queue.
+2. Such an exception leaves as soon as the callback in which it arose returns. For that, a handle that raises it
+   (:class:`_RaiseFromRun`) is put at the front of the loop's queue; asyncio's own handles would catch it. Callbacks
+   that did not get their turn stay in the queue.
 3. One exception ends a run. Of several that are propagated the first one counts, and the others are logged unless they
    are of the same kinds. What is thrown in outranks them all.
 """
@@ -34,7 +34,7 @@ _PATIENCE = 1.0
 class PropagatingLoop(SelectorEventLoop):
     """The part of :class:`GreenletEventLoop` that raises such exceptions."""
 
-    # Few loops ever need these two, so they are no attributes of each loop (see ATTRIBUTES in loop.py).
+    # Few loops ever need these two, so they are no attributes of each loop (see SHARED_ATTRIBUTES).
 
     _pending_raise: _RaiseFromRun | None = None
     """What stands in front of the queue, or stood there when the run ended in another way."""

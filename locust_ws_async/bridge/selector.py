@@ -5,10 +5,10 @@ This is the one place where asyncio's loop meets gevent's. The rules of this fil
 1. ``select()`` parks the calling greenlet in the hub, so that other greenlets run. Each descriptor has one io watcher
    for as long as it is registered; parking and waking cost no system call of ours.
 2. A watcher that fires while the greenlet is parked resumes it at once: its callback is the greenlet's own ``switch``.
-   One that fires while the greenlet is elsewhere (blocked in gevent inside a coroutine, or out of the loop) is stopped
-   and remembered until the next ``select()``; libev is level-triggered, so an unread descriptor would otherwise keep
-   the hub spinning. `resume_on_io()` and `record_io()` change from one to the other; the hub runs only in between, so
-   no watcher fires at a greenlet that is not parked.
+   The greenlet may be elsewhere: blocked in gevent inside a coroutine, or out of the loop. A watcher that fires then is
+   stopped, and its event is remembered until the next ``select()``. If it went on, the unread descriptor would keep the
+   hub spinning, because libev is level-triggered. `resume_on_io()` and `record_io()` choose between the two callbacks.
+   They run in the loop's greenlet, and watchers fire only in the hub, so none resumes a greenlet that is not parked.
 3. ``select(0)`` really polls, as any selector does: code relies on ``await asyncio.sleep(0)`` letting I/O in. Since
    that must be cheap it asks the kernel about our few descriptors directly, and every `POLLS_PER_HUB_TURN`-th time in a
    row it lets the hub run instead, so that a loop that always has something to do cannot starve other greenlets.

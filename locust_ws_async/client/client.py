@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Collection, Coroutine
-from time import monotonic
+from time import monotonic, perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Never, Unpack
 
@@ -15,7 +15,7 @@ from websockets.frames import Close
 from ..exceptions import CatchResponseError, ConnectError
 from .connection import WebSocketConnection
 from .lazy_coroutine import LazyCoroutine
-from .observing.events import ALL_ROWS, Report
+from .observing.events import ALL_ROWS, ErrorKinds, Report
 from .observing.names import row_name
 from .observing.timing import ConnectPhases
 from .opening.connect import connect_to_url, engine_settings
@@ -24,7 +24,7 @@ from .opening.network import SocketFactory
 from .opening.url import join_url, without_credentials
 from .options import ConnectOptions, ConnectSettings, result_of
 from .session.backoff import Backoff, Retry
-from .session.reports import Waited
+from .session.reports import CONNECTING, Waited
 from .wire import load_engine
 from .wire.interface import Sink
 
@@ -96,8 +96,7 @@ class WebSocketClient:
         if connect_backoff is not None and not isinstance(connect_backoff, Backoff):
             raise TypeError(f"connect_backoff must be a Backoff(...) or None, not {connect_backoff!r}")
         self.escalate = escalate or _to_exception_handler
-        self.check_errors: tuple[type[Exception], ...] = (AssertionError, CatchResponseError, *check_errors)
-        self.control_flow = control_flow
+        self.error_kinds = ErrorKinds((AssertionError, CatchResponseError, *check_errors), control_flow)
         self.new_socket = new_socket
         self.http_session = http_session
         self.connections: set[WebSocketConnection] = set()
@@ -161,7 +160,12 @@ class WebSocketClient:
     async def open_connection(
         self, url: str | URLFunction, name: str | Callable[[str], str] | None, options: ConnectOptions
     ) -> WebSocketConnection:
-        """Called by :class:`ConnectContext`."""
+        """
+        Connect for a :class:`ConnectContext`, no sooner than ``connect_backoff`` allows.
+
+        Raises:
+            ConnectError: there is no connection.
+        """
         if (delay := self._not_before - monotonic()) > 0:
             await asyncio.sleep(delay)
         next_url: Callable[[], Coroutine[Any, Any, str]] | None = None
@@ -218,6 +222,16 @@ class WebSocketClient:
             session=self.http_session,
             base_url=self.base_url,
         )
+
+    def report_of(self, request_type: str) -> Report | None:
+        """Return what takes the operations of this type; None if they are not reported."""
+        return self.report if request_type in self.reported else None
+
+    def note_cancelled(self, operation: str, name: str, started: float, *, has_received: bool) -> None:
+        """Tell of a wait that was cancelled, if that is because the user stops: it has no row."""
+        if self.stopping():
+            had_any = self.ever_connected if operation == CONNECTING else has_received
+            self.waited(operation, name, perf_counter() - started, had_any)
 
     async def aclose(self, timeout: float | None = None) -> None:
         """

@@ -35,6 +35,7 @@ from .session.lifecycle import ConnectionLifecycle
 from .session.reports import ConnectionOwner
 from .session.state import RFC_STATES, State
 from .session.waiting import WAITING_INLINE
+from .wire.closing import code_in_frame
 from .wire.frames import TEXT
 from .wire.interface import Sink
 
@@ -163,43 +164,34 @@ class WebSocketConnection(ConnectionLifecycle):
 
     async def send(self, message: str | bytes | bytearray | memoryview, *, text: bool | None = None) -> None:
         """
-        Send a message: a str as text, anything else as binary. ``text`` overrides that, for UTF-8 bytes or the reverse.
+        Send a message: a str as text, anything else as binary.
 
         The message is written at once; then this waits only while the write buffer is over its limit, because the
         server reads too slowly. A connection that is being made again is waited for first. The ``WS SEND`` row has the
-        time of all this. Now and then the other tasks of the loop get a turn, which is not in that time.
+        time of all this. Every 32nd send in a row yields to the event loop, so that a task that only sends cannot
+        starve the others. The yield is not part of the reported time.
 
         Cancelling does not take the message back, and the wait is then not reported. Nor is a wait that ends because
         this side closed the connection.
+
+        Args:
+            message: str or bytes-like.
+            text: True sends bytes, which must be UTF-8, as text; False sends a str as binary.
 
         Raises:
             ConnectionClosed: the connection is over.
             TypeError: the message is neither str nor bytes-like.
         """
         started = perf_counter()
-        if text is None and type(message) is str:  # what most messages are, without a call
-            opcode, payload = TEXT, message.encode()
-        else:
-            opcode, payload = encode(message, text)
+        opcode, payload = encode(message, text)
         if self._life.state is not _OPEN:
             await self._until_writable(started)
-        # As `write` does, without a call. A slot is read and then called: the interpreter is quick with slots and with
-        # methods, and slow with a slot that is called as a method.
-        size = len(payload)
-        wire_send = self._wire_send
-        wire_send(opcode, payload)
-        stats = self.stats
-        if opcode == TEXT:
-            stats.texts_sent += 1
-            stats.text_bytes_sent += size
-        else:
-            stats.binaries_sent += 1
-            stats.binary_bytes_sent += size
+        self._write_and_count(opcode, payload)
         if self._drain_waiters is not None:
             await self._drain(started)
         report = self._report_send
         if report is not None:
-            report(SEND, self.name, (perf_counter() - started) * 1000.0, size, None, started, self.url, None)
+            report(SEND, self.name, (perf_counter() - started) * 1000.0, len(payload), None, started, self.url, None)
         self._sends_since_yield += 1
         if self._sends_since_yield >= _SENDS_PER_YIELD:
             self._sends_since_yield = 0
@@ -217,7 +209,16 @@ class WebSocketConnection(ConnectionLifecycle):
             raise
 
     async def send_json(self, value: Any) -> None:
-        """Send this value as a text message of compact JSON. Otherwise the same as :meth:`send`."""
+        """
+        Send a value as a text message of compact JSON. Otherwise the same as :meth:`send`, also when it is cancelled.
+
+        Args:
+            value: what :func:`json.dumps` takes.
+
+        Raises:
+            ConnectionClosed: the connection is over.
+            TypeError, ValueError: the value cannot be written as JSON; nothing is sent or reported then.
+        """
         await self.send(dumps(value, separators=(",", ":")))
 
     async def _drain(self, started: float) -> None:
@@ -238,13 +239,20 @@ class WebSocketConnection(ConnectionLifecycle):
         # asyncio would log a line for each.
         if not self.connected or self.wire.transport.is_closing():
             return
-        self._wire_send(opcode, payload)
+        self._write_and_count(opcode, payload)
+
+    def _write_and_count(self, opcode: int, payload: bytes) -> None:
+        # A slot is read and then called: the interpreter is quick with slots and with methods, and slow with a slot
+        # that is called as a method.
+        wire_send = self._wire_send
+        wire_send(opcode, payload)
+        stats = self.stats
         if opcode == TEXT:
-            self.stats.texts_sent += 1
-            self.stats.text_bytes_sent += len(payload)
+            stats.texts_sent += 1
+            stats.text_bytes_sent += len(payload)
         else:
-            self.stats.binaries_sent += 1
-            self.stats.binary_bytes_sent += len(payload)
+            stats.binaries_sent += 1
+            stats.binary_bytes_sent += len(payload)
 
     # Receiving
 
@@ -252,7 +260,7 @@ class WebSocketConnection(ConnectionLifecycle):
         self, decode: bool | None = None, *, timeout: float | None = DEFAULT, since: SupportsFloat | None = None
     ) -> Coroutine[Any, Any, Any]:
         """
-        Wait for the next message: str for text, bytes for binary. With ``decode``: True gives str, False bytes.
+        Wait for the next message.
 
         The ``WS RECV`` row has the time from this call to the arrival of the message at the socket; 0 when it was there
         already. What it waited in the queue for this call is ``queue_wait``. A timeout is a failed row.
@@ -265,6 +273,9 @@ class WebSocketConnection(ConnectionLifecycle):
             timeout: seconds to wait, None for no limit; by default ``recv_timeout``.
             since: count the time from this instant, a ``time.perf_counter()`` or a ``connection.arrived``. Any message
                 will do, also one that arrived before; its time is 0.
+
+        Returns:
+            The message: str for text and bytes for binary, unless ``decode`` says otherwise.
 
         Raises:
             MessageTimeout: there was no message in time.
@@ -292,10 +303,19 @@ class WebSocketConnection(ConnectionLifecycle):
 
     async def recv_json(self, *, timeout: float | None = DEFAULT, since: SupportsFloat | None = None) -> Any:
         """
-        Wait for the next message and parse it. Otherwise the same as :meth:`recv`.
+        Wait for the next message and parse it. Otherwise the same as :meth:`recv`, also when it is cancelled.
+
+        Args:
+            timeout: seconds to wait, None for no limit; by default ``recv_timeout``.
+            since: see :meth:`recv`.
+
+        Returns:
+            The value that the message holds.
 
         Raises:
-            json.JSONDecodeError: it is not JSON.
+            json.JSONDecodeError: it is not JSON. The message is taken all the same, and its row is a success.
+            MessageTimeout, ConnectionClosed, websockets.exceptions.ConcurrencyError, TypeError, ValueError: as
+                :meth:`recv`.
         """
         return take_json(await self.recv(timeout=timeout, since=since))
 
@@ -352,7 +372,7 @@ class WebSocketConnection(ConnectionLifecycle):
                 self.enable_inline_wait()
         message, size, arrived = queue.popleft()
         if queue.bytes:
-            queue.taken(size)
+            queue.note_removed(size)
         self.arrived = arrived
         waited = arrived - called
         if waited < 0.0:
@@ -376,7 +396,7 @@ class WebSocketConnection(ConnectionLifecycle):
         return StopAsyncIteration() if is_end else error
 
     def message_received(self, message: str | bytes, size: int, arrived: float) -> None:
-        """Called by the engine."""
+        """Count a message, and give it to the router, or to the queue that ``recv`` reads. Called by the engine."""
         stats = self.stats
         if type(message) is str:
             stats.texts_received += 1
@@ -445,8 +465,8 @@ class WebSocketConnection(ConnectionLifecycle):
         part of its time and timeout.
 
         A reply that comes after its timeout is a row of its own, ``<name> (late)``, and goes to nobody else; so does
-        that of a request that was cancelled. It is waited for so for a minute, and a thousand of them at most. While
-        this side closes the connection, late replies are counted only.
+        that of a request that was cancelled. Late replies are recognised for a minute, and for a thousand requests at
+        most. While this side closes the connection, late replies are counted only.
 
         Give a ``match`` that tells replies apart, :func:`json_field` if there is an id. By default the next message is
         the reply, and replies are paired with requests in the order in which they were sent. That needs a server that
@@ -534,7 +554,7 @@ class WebSocketConnection(ConnectionLifecycle):
         # Before there is a coroutine: one that nobody gets would complain that it was never awaited.
         instant = None if since is None else checked_since(since)
         return MessageWait(
-            self, self.client, self.router.pending, payload, match, timeout, name, optional, checked, instant
+            self, self.error_kinds, self.router.pending, payload, match, timeout, name, optional, checked, instant
         )
 
     def on(self, match: Match, handler: Handler, *, name: str | None = DEFAULT) -> Subscription:
@@ -630,18 +650,18 @@ class WebSocketConnection(ConnectionLifecycle):
         return Latency(latency)
 
     def ping_received(self, payload: bytes, answered: bool) -> None:
-        """Called by the engine."""
+        """Count a ping, and its pong if that is written already. Called by the engine."""
         self.stats.pings_received += 1
         self.stats.pongs_sent += answered
         if self.writing_paused:
             warn_once(self.name, "ping", "The server reads too slowly: while it does, only its last ping is answered.")
 
     def pong_sent(self, payload: bytes) -> None:
-        """Called by the engine."""
+        """Count a pong that was written later than its ping came. Called by the engine."""
         self.stats.pongs_sent += 1
 
     def pong_received(self, payload: bytes, arrived: float) -> None:
-        """Called by the engine."""
+        """Count a pong, and wake who waits for it. Called by the engine."""
         self.stats.pongs_received += 1
         self.pings.pong_received(payload, arrived)
 
@@ -654,6 +674,10 @@ class WebSocketConnection(ConnectionLifecycle):
 
         Messages that have arrived can still be taken. Cancelling stops the wait; the connection is closed or cut in
         time all the same.
+
+        Args:
+            code: the close code; 1005 sends a close frame without one.
+            reason: at most 123 bytes of UTF-8.
 
         Raises:
             ValueError: a code that must not be sent (RFC 6455 section 7.4), or a reason over 123 bytes.
@@ -674,13 +698,13 @@ class WebSocketConnection(ConnectionLifecycle):
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         # Also after an exception with 1000, where websockets sends 1011: a failed check or a user that is stopped is
-        # the tester's business, and should not look like a broken client in the server's log.
+        # the author's business, and should not look like a broken client in the server's log.
         await self.close()
 
 
 def _checked_close(code: int, reason: str) -> Close:
     close = Close(code, reason)
-    if code != 1005:
+    if code_in_frame(close) is not None:
         try:
             close.check()
         except Exception:

@@ -129,6 +129,8 @@ if TYPE_CHECKING:
 
 else:
     require("asyncio.tasks", vars(asyncio.tasks), ["_enter_task", "_leave_task"])
+    if sys.version_info < (3, 12):
+        require("asyncio.tasks", vars(asyncio.tasks), ["_current_tasks"])
     require("selectors", vars(selectors), ["_BaseSelectorImpl"])
 
     Handle = asyncio.Handle
@@ -187,10 +189,13 @@ def _check() -> None:
     ]
     if sys.platform != "win32":
         methods += ["_check_signal", "_handle_signal"]
+        require("an asyncio event loop for Unix", names_in(SelectorEventLoop.__init__), ["_signal_handlers"])
     require("an asyncio event loop", dir(SelectorEventLoop), methods)
     # The short cut stands in _run_once(), which run_forever() has to call for each pass.
     require("asyncio's run_forever()", names_in(loop.run_forever), ["_run_once"])
-    require("a task", dir(asyncio.Task), ["_exception", "_log_destroy_pending", "_loop", "_must_cancel"])
+    require(
+        "a task", dir(asyncio.Task), ["_exception", "_log_destroy_pending", "_log_traceback", "_loop", "_must_cancel"]
+    )
     require("a callback's handle", dir(asyncio.Handle), ["_loop", "_run", "_source_traceback"])
     require("a timer's handle", dir(asyncio.TimerHandle), ["_scheduled"])
     require("asyncio.sslproto", vars(sslproto), ["_SSLProtocolTransport"])

@@ -3,8 +3,8 @@
 gevent documents neither that an attribute ``switch`` of a hub takes the place of the method, nor that the callback of a
 watcher may be replaced while the watcher is active. The first one works because ``Hub.switch`` is a ``cpdef`` method of
 Cython and a hub has a ``__dict__``: code in C looks there before it calls the method. With a gevent that calls the
-method directly, the loops of greenlets that block would leak into each other without a word. So importing this tries
-it.
+method directly, the loops of greenlets that block would leak into each other without a word. With a watcher that kept
+its first callback, they would be resumed in the wrong place. So importing this tries both.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ refuse_free_threading()  # before gevent is imported, which would only warn
 import gevent  # noqa: E402 # see above
 import gevent.event  # noqa: E402 # see above
 from gevent.hub import Hub, Waiter, get_hub  # noqa: E402 # see above
+from gevent.monkey import get_original  # noqa: E402 # see above
+from gevent.threadpool import ThreadPool  # noqa: E402 # see above
 
 __all__ = ["hub_switch_override", "override_hub_switch"]
 
@@ -42,6 +44,35 @@ def _refuse_to_switch() -> None:
     raise _SwitchCalled
 
 
+def _check_watchers(hub: Hub) -> None:
+    """Raise ``ImportError`` unless a watcher takes another callback while it is active, and passes on what is ready.
+
+    It is tried in a loop of its own, so that no greenlet runs meanwhile.
+    """
+    called: list[tuple[object, ...]] = []
+    new_loop: Any = type(hub.loop)
+    loop = new_loop(default=False)
+    ours, theirs = get_original("socket", "socketpair")()
+    try:
+        theirs.send(b"x")
+        watcher: Any = loop.io(ours.fileno(), 1)
+        timer = loop.timer(0, priority=-2)
+        try:
+            watcher.start(called.append, pass_events=True)
+            watcher.callback = lambda *arguments: called.append(arguments)
+            loop.run(nowait=True)
+        finally:
+            for each in (watcher, timer):
+                each.stop()
+                each.close()
+    finally:
+        loop.destroy()
+        ours.close()
+        theirs.close()
+    if called != [(1,)]:
+        raise unsupported("gevent's watchers no longer take another callback while they are active", "gevent")
+
+
 def _check(hub: Hub) -> None:
     """Raise ``ImportError`` unless both ways in which gevent blocks, written in C, call an override of *hub*.
 
@@ -54,6 +85,7 @@ def _check(hub: Hub) -> None:
         ["approx_timer_resolution", "async_", "io", "run_callback", "timer"],
         "gevent",
     )
+    require("gevent's ThreadPool", dir(ThreadPool), ["maxsize"], "gevent")
     before = hub_switch_override(hub)
     ways: list[Callable[[], Any]] = [Waiter(hub).get, gevent.event.Event().wait]
     for way in ways:
@@ -76,3 +108,4 @@ def _check(hub: Hub) -> None:
 
 
 _check(get_hub())
+_check_watchers(get_hub())

@@ -20,12 +20,12 @@ from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST
 from .checks import names_in, require
 
 __all__ = [
-    "adopt_root_task_set",
     "is_running",
     "is_stopping",
     "is_waiting",
     "keep_response_times",
     "listeners_of",
+    "replace_root_task_set",
     "replace_sleep",
     "set_running",
     "set_stopping",
@@ -50,15 +50,15 @@ _check()
 # Users and task sets
 
 
-def adopt_root_task_set(user_class: type[User], adopt: Callable[[TaskSet], TaskSet]) -> None:
-    """Let ``User.run()`` of *user_class* run what *adopt* returns for the root task set that it has made."""
+def replace_root_task_set(user_class: type[User], replacement_of: Callable[[TaskSet], TaskSet]) -> None:
+    """Let ``User.run()`` of *user_class* run what *replacement_of* returns for the root task set that it has made."""
 
     def get(user: User) -> TaskSet | None:
         taskset: TaskSet | None = vars(user).get("_taskset_instance")
         return taskset
 
     def set(user: User, taskset: TaskSet | None) -> None:  # User.__init__() sets None
-        vars(user)["_taskset_instance"] = None if taskset is None else adopt(taskset)
+        vars(user)["_taskset_instance"] = None if taskset is None else replacement_of(taskset)
 
     changed: Any = user_class
     changed._taskset_instance = property(get, set)

@@ -33,7 +33,7 @@ class Overdue(Protocol):
 
 
 class Paced:
-    """Of all the paces in this process."""
+    """The counters of all paces in this process."""
 
     def __init__(self) -> None:
         self.live: WeakSet[Overdue] = WeakSet()

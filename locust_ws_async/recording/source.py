@@ -48,7 +48,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """Bytes."""
+    """A bytes literal."""
 
     value: bytes
 
@@ -79,19 +79,19 @@ def text(value: str) -> Text:
 
 
 def call(function: str, *positional: Expression, **keywords: Expression) -> Group:
-    """A call."""
+    """A call of this function, which may have a dotted name."""
     elements = [("", value) for value in positional]
     elements += [(f"{name}=", value) for name, value in keywords.items()]
     return Group(f"{function}(", tuple(elements), ")")
 
 
 def listing(values: Iterable[Expression]) -> Group:
-    """A list."""
+    """A list of these values."""
     return Group("[", tuple(("", value) for value in values), "]")
 
 
 def mapping(members: Iterable[tuple[Text, Expression]]) -> Group:
-    """A dict."""
+    """A dict with these keys and values, in this order."""
     return Group("{", tuple(members), "}")
 
 

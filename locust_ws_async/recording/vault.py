@@ -20,7 +20,7 @@ ENVIRONMENT = "RECORDED_"
 
 _SHORT = 6  # a shorter secret, or a word of letters only, is replaced where it stands, not inside other texts
 _SHORT_WORD = 10
-_MOST = 20  # variables; what is found beyond is made up anew
+_MAX_VARIABLES = 20  # variables; what is found beyond is made up anew
 
 
 @lru_cache(maxsize=4096)  # the same few names come in every message
@@ -68,7 +68,7 @@ class Vault:
     def expression(self, value: str) -> Code:
         """What stands for a secret."""
         name = self._names[value]
-        if name not in self._used and len(self._used) >= _MOST:
+        if name not in self._used and len(self._used) >= _MAX_VARIABLES:
             return Code(f"token_urlsafe({max(1, len(value) * 3 // 4)})")  # which gives four characters for three bytes
         self._used[name] = None
         return Code(name)

@@ -1,5 +1,5 @@
 """
-A kill that arrives where the tester's code blocks, and which no task of the tester's would get: it ends the user only.
+A kill that arrives where the author's code blocks, and which no task of the author's would get: it ends the user only.
 And a cancellation there that is none of ours.
 """
 

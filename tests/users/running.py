@@ -1,4 +1,4 @@
-"""Runs Locust as a tester does, as a command, and reads what it left: rows, failures, exit code, logs.
+"""Runs Locust as an author does, as a command, and reads what it left: rows, failures, exit code, logs.
 
 A locustfile is a text in the test, so that what users do and what must come of it are read together. It begins with
 ``from tests.users.scenario import *``.

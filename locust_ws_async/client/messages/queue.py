@@ -54,9 +54,9 @@ class BoundedQueue(deque[Entry]):
     """
     A queue of tuples that begin with the fields of :class:`Received`: message, size in bytes, time of arrival.
 
-    Who appends and takes in its own way looks after ``bytes`` and the limits itself, as :meth:`put` and :meth:`taken`
-    show. A message that does not wait, because its task is there already, need not be counted: this only tells too much
-    by as little as one message, and nothing once the queue is empty.
+    Code that appends or removes directly, as ``recv`` does, must keep ``bytes`` and the limits right, as :meth:`put`
+    and :meth:`note_removed` do. It need not count a message that a task waits for already: ``bytes`` is then too low by
+    at most that message, and right again once the queue is empty.
 
     Args:
         connection: the connection whose messages these are.
@@ -94,7 +94,7 @@ class BoundedQueue(deque[Entry]):
         if len(self) >= self.limit or self.bytes >= self.byte_limit:
             self.full()
 
-    def taken(self, size: int) -> None:
+    def note_removed(self, size: int) -> None:
         """Note that a message of this size was removed; resume reading if the queue is down to half its limits."""
         self._set_bytes(self.bytes - size - PLACE_BYTES)
 
@@ -146,7 +146,7 @@ class BoundedQueue(deque[Entry]):
 
     def _drop(self, entry: Entry) -> None:
         self._connection.stats.messages_dropped += 1
-        self.taken(entry[1])
+        self.note_removed(entry[1])
 
     def _warn(self, consequence: str) -> None:
         consumer, advice = self._consumer

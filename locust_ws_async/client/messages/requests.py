@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 
 from ...exceptions import CatchResponseError, ConnectionClosed, MessageTimeout
 from ..lazy_coroutine import LazyCoroutine
-from ..observing.events import RECV, REQUEST, ReportOperation
+from ..observing.events import RECV, REQUEST, ErrorKinds, ReportOperation
 from .matching import Correlation, Match, match_raised, take_json
 from .message import Received
 from .queue import ReceiveQueue
@@ -353,23 +353,13 @@ class Reply:
         self.verdict = CatchResponseError(text)
 
 
-class ClientForMessageWait(Protocol):
-    """What :class:`MessageWait` needs of the client that made its connection."""
-
-    @property
-    def check_errors(self) -> tuple[type[Exception], ...]: ...
-
-    @property
-    def control_flow(self) -> tuple[type[Exception], ...]: ...
-
-
 class ConnectionForMessageWait(Protocol):
     """What :class:`MessageWait` needs of its connection."""
 
     arrived: float
 
     @property
-    def stage(self) -> Any: ...
+    def life_state(self) -> Any: ...
 
     @property
     def report(self) -> ReportOperation: ...
@@ -414,8 +404,8 @@ class MessageWait(LazyCoroutine[Any]):
 
     __slots__ = (
         "_checked",
-        "_client",
         "_connection",
+        "_error_kinds",
         "_match",
         "_name",
         "_optional",
@@ -430,7 +420,7 @@ class MessageWait(LazyCoroutine[Any]):
     def __init__(
         self,
         connection: ConnectionForMessageWait,
-        client: ClientForMessageWait,
+        error_kinds: ErrorKinds,
         pending: PendingWaits,
         payload: tuple[int, bytes, Hashable] | None,
         match: Match | Correlation,
@@ -442,7 +432,7 @@ class MessageWait(LazyCoroutine[Any]):
     ) -> None:
         super().__init__(depth=4)
         self._connection = connection
-        self._client = client
+        self._error_kinds = error_kinds
         self._pending = pending
         self._payload = payload  # opcode, bytes and the key of the reply; None if nothing is to be sent
         self._match = match
@@ -482,14 +472,14 @@ class MessageWait(LazyCoroutine[Any]):
     ) -> bool:
         assert self._reply is not None and self._outcome is not None
         verdict = self._reply.verdict
-        client = self._client
+        kinds = self._error_kinds
         if verdict is not None:
             self._report(self._outcome, None if verdict is True else verdict)
             return False
-        if exc is None or isinstance(exc, client.control_flow):
+        if exc is None or isinstance(exc, kinds.control_flow):
             self._report(self._outcome, None)
             return False
-        if isinstance(exc, client.check_errors):
+        if isinstance(exc, kinds.failed_checks):
             self._report(self._outcome, exc)
             return True
         if isinstance(exc, Exception):
@@ -503,7 +493,7 @@ class MessageWait(LazyCoroutine[Any]):
         A failure is reported here, and raised.
         """
         connection = self._connection
-        began, called = connection.stage, perf_counter()
+        began, called = connection.life_state, perf_counter()
         is_request = self._payload is not None
         outcome = _Outcome(called if self._since is None else self._since)
         try:

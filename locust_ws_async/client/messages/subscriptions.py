@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 
 from ...hosting import cancels_current_task, is_kill
-from ..observing.events import PUSH, ReportOperation
+from ..observing.events import PUSH, ErrorKinds, ReportOperation
 from .matching import Match, checked_match, field, matches
 from .queue import BoundedQueue, ReceiveQueue
 
@@ -58,20 +58,13 @@ class Subscription:
         self._subscriptions.remove(self)
 
 
-class ClientForSubscriptions(Protocol):
-    """What :class:`Subscriptions` needs of the client of its connection."""
-
-    @property
-    def control_flow(self) -> tuple[type[Exception], ...]: ...
-
-
 class ConnectionForSubscriptions(Protocol):
     """What :class:`Subscriptions` needs of its connection."""
 
-    @property
-    def client(self) -> ClientForSubscriptions: ...
-
     arrived: float
+
+    @property
+    def error_kinds(self) -> ErrorKinds: ...
 
     @property
     def killed(self) -> bool: ...
@@ -200,7 +193,7 @@ class Subscriptions:
         while waiting:
             push = waiting.popleft()
             if waiting.bytes:
-                waiting.taken(push.size)
+                waiting.note_removed(push.size)
             subscription = push.subscription
             assert subscription.handler is not None
             try:
@@ -241,7 +234,7 @@ class Subscriptions:
     def _report(self, push: _Push, error: BaseException | None) -> None:
         """Report a push, with the ``error`` of its handler."""
         subscription = push.subscription
-        if isinstance(error, self._connection.client.control_flow):
+        if isinstance(error, self._connection.error_kinds.control_flow):
             self._connection.escalate(error)
             error = None
         if subscription.name is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "REQUEST",
     "SEND",
     "SESSION",
+    "ErrorKinds",
     "Report",
     "ReportOperation",
 ]
@@ -66,6 +68,20 @@ class Report(Protocol):
         response: object,
         /,
     ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorKinds:
+    """
+    What the exceptions of the author's own code mean to the row of an operation; others are failures, and are raised.
+
+    Args:
+        failed_checks: a check has failed: the row is a failure, and the exception ends there.
+        control_flow: no failure at all: the row is a success, and the exception goes on.
+    """
+
+    failed_checks: tuple[type[Exception], ...]
+    control_flow: tuple[type[Exception], ...]
 
 
 class ReportOperation(Protocol):

@@ -27,6 +27,7 @@ from websockets.frames import Close
 from websockets.http11 import Request, Response
 
 from ...masking import masked_headers, masked_text, masked_url
+from ..wire.closing import code_in_frame
 from ..wire.frames import TEXT
 from ..wire.interface import CloseInfo, Sink, Wire
 from .stats import Statistics
@@ -228,13 +229,13 @@ class _RecordingSink:
         self._recorder.record("received", "pong", payload, len(payload), arrived)
         self._sink.pong_received(payload, arrived)
 
-    def closed(self, ending: CloseInfo) -> None:
+    def closed(self, info: CloseInfo) -> None:
         now = perf_counter()
-        if ending.rcvd is not None:
-            self._recorder.record("received", "close", *_close(ending.rcvd), now)
-        if ending.sent is not None and self._wire is not None and not self._wire.close_recorded:
-            self._recorder.record("sent", "close", *_close(ending.sent), now)  # the engine sent it by itself
-        self._sink.closed(ending)
+        if info.rcvd is not None:
+            self._recorder.record("received", "close", *_close(info.rcvd), now)
+        if info.sent is not None and self._wire is not None and not self._wire.close_recorded:
+            self._recorder.record("sent", "close", *_close(info.sent), now)  # the engine sent it by itself
+        self._sink.closed(info)
 
 
 class _RecordingWire:
@@ -282,7 +283,9 @@ class _RecordingWire:
 
 
 def _close(close: Close) -> tuple[str, int]:
-    return f"{int(close.code)} {close.reason}".rstrip(), 0 if close.code == 1005 else 2 + len(close.reason.encode())
+    return f"{int(close.code)} {close.reason}".rstrip(), 0 if code_in_frame(close) is None else 2 + len(
+        close.reason.encode()
+    )
 
 
 def _readable(frame: _Frame) -> str:

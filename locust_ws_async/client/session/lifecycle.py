@@ -75,8 +75,8 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
         super().__init__(client, without_credentials(url), name, life)
         self._full_url = url
         self._options = options
-        self._report_send = client.report if SEND in client.reported else None
-        self._report_recv = client.report if RECV in client.reported else None
+        self._report_send = client.report_of(SEND)
+        self._report_recv = client.report_of(RECV)
         self._close_timer: asyncio.TimerHandle | None = None
         self._reconnecting: asyncio.Task[None] | None = None
         self.next_url: Callable[[], Awaitable[str]] | None = None

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from ...exceptions import ConnectionClosed, ConnectionClosedOK, NotRecovered, WebSocketError
 from ...hosting import is_kill
 from ..messages.message import Received
-from ..observing.events import RECOVERY, REQUEST, SESSION, Report
+from ..observing.events import RECOVERY, REQUEST, SESSION, ErrorKinds, Report
 from ..observing.recorder import Recorder
 from ..observing.stats import Session, Statistics
 from ..observing.timing import ConnectPhases
@@ -43,18 +43,19 @@ class Waited(Protocol):
 class ConnectionOwner(Protocol):
     """What a connection needs of its client."""
 
-    report: Report
-    reported: frozenset[str]
-    check_errors: tuple[type[Exception], ...]
-    control_flow: tuple[type[Exception], ...]
     connections: set[Any]
     connect_backoff: Backoff | None
-    ever_connected: bool
     stopping: Callable[[], bool]
-    waited: Waited
+
+    @property
+    def error_kinds(self) -> ErrorKinds: ...
 
     @property
     def escalate(self) -> Callable[[BaseException], None]: ...
+
+    def report_of(self, request_type: str) -> Report | None: ...
+
+    def note_cancelled(self, operation: str, name: str, started: float, *, has_received: bool) -> None: ...
 
     def connect_to_url(
         self, url: str, options: ConnectOptions, sink: Sink, phases: ConnectPhases
@@ -102,11 +103,11 @@ class ConnectionReports:
         """
         if error is not None and self._recorder is not None:
             self._recorder.save(request_type, name, error)
-        client = self.client
-        if request_type in client.reported:
+        report = self.client.report_of(request_type)
+        if report is not None:
             if isinstance(error, WebSocketError):
                 error.is_row = True
-            client.report(request_type, name, response_time, size, error, started, self.url, response)
+            report(request_type, name, response_time, size, error, started, self.url, response)
 
     def report_in_background(
         self,
@@ -136,14 +137,17 @@ class ConnectionReports:
 
     def note_cancelled(self, operation: str, name: str, started: float) -> None:
         """Tell of a wait that was cancelled, if that is because the user stops: it has no row."""
-        if self.client.stopping():
-            had_any = self.client.ever_connected if operation == CONNECTING else self.stats.messages_received > 0
-            self.client.waited(operation, name, perf_counter() - started, had_any)
+        self.client.note_cancelled(operation, name, started, has_received=self.stats.messages_received > 0)
 
     @property
-    def stage(self) -> State:
-        """Where the connection is in its life: what an operation remembers, to know in which state it began."""
+    def life_state(self) -> State:
+        """The state of its life; RFC 6455 has fewer. An operation remembers the one that it began in."""
         return self._life.state
+
+    @property
+    def error_kinds(self) -> ErrorKinds:
+        """What the exceptions of the author's code mean to a row."""
+        return self.client.error_kinds
 
     @property
     def killed(self) -> bool:

@@ -116,11 +116,17 @@ class ConnectionWaits(ConnectionReports):
         self, began: State, request_type: str | None, name: str, started: float, error: ConnectionClosed
     ) -> None:
         """
-        Report an operation that this error is about to end, unless this side has closed the connection meanwhile, or
-        the end of the connection is no error: ``request_type`` is None then.
+        Report an operation that this error is about to end, unless this side has closed the connection meanwhile.
 
-        One that was ``began`` when the connection was over already takes a turn of the loop, or more: see
-        :class:`Overuse`. Otherwise a task that ignores such errors would keep the loop from everything else.
+        If the connection was over before the operation began, this also waits: see :class:`Overuse`. Otherwise a task
+        that ignores such errors would keep the loop from everything else.
+
+        Args:
+            began: the state in which the operation began.
+            request_type: the type of the row; None for no row, where the end of the connection is no error.
+            name: the name of the row.
+            started: when the operation began, by perf_counter.
+            error: why the operation ends.
         """
         if request_type is not None and not self._life.ended_by_us(began=began):
             self.report(request_type, name, (perf_counter() - started) * 1000.0, 0, error, started, None)

@@ -22,7 +22,7 @@ __all__ = [
 # Opcodes, RFC 6455 section 11.8. Plain ints: the C code of an engine takes them fastest.
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 
-_MOST_FRAGMENTS = 4096
+_MAX_FRAGMENTS = 4096
 """Of one message. Empty ones, of which max_size allows any number, are memory too; websockets has the same limit."""
 
 
@@ -67,7 +67,7 @@ class MessageAssembler:
         self._size += len(payload)
         if self._size > self._max_size:
             raise InvalidFrame(1009, "message over max_size")
-        if len(self._parts) == _MOST_FRAGMENTS:
+        if len(self._parts) == _MAX_FRAGMENTS:
             raise InvalidFrame(1009, "too many fragments")
         self._parts.append(payload)
         if not fin:

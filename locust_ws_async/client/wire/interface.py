@@ -168,7 +168,7 @@ class Sink(Protocol):
     def closing(self) -> None:
         """A close frame went out that ``send_close`` did not order: an answer to the server's, or for an error."""
 
-    def closed(self, ending: CloseInfo, /) -> None:
+    def closed(self, info: CloseInfo, /) -> None:
         """The connection is lost, cleanly or not."""
 
     def pause_writing(self) -> None:

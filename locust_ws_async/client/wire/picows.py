@@ -191,7 +191,7 @@ class _Wire(BaseWire, picows.WSListener):
         self.log.on_error = self._answer_close_first
         self._picows = transport
         self.transport = transport.underlying_transport
-        self._sink.opened(cast(Any, self))
+        self._sink.opened(self)
 
     @property
     def request(self) -> Request:

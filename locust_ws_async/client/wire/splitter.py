@@ -13,7 +13,7 @@ Piece = bytes | tuple[int, bytes | bytearray]
 """Bytes for the parser, or the opcode and the payload of a whole message."""
 
 _WHOLE_MESSAGES = {0x80 | TEXT: TEXT, 0x80 | BINARY: BINARY}  # first bytes of a frame with FIN and without RSV bits
-_MOST_TO_ALLOCATE = 2**26  # bytes that are allocated because a header says so
+_MAX_ALLOCATION = 2**26  # bytes that are allocated because a header says so
 
 
 class FrameSplitter:
@@ -30,7 +30,7 @@ class FrameSplitter:
     - At most one of these is under way: a header that has come in part (``_partial_header``), a frame of which
       the parser has ``_left_for_parser`` bytes to come, a message whose payload goes into ``payload_space``.
     - ``_fragmented`` says whether the last data frame for the parser left its message unfinished.
-    - Once the parser has met an error or a close frame, whoever feeds this stops to do so.
+    - Once the parser has met an error or a close frame, the splitter is fed nothing more.
 
     A splitter trusts the opcode, the FIN bit and the length of a frame that the parser refuses. That is harmless, as
     the parser refuses it by its header, which it sees first.
@@ -42,13 +42,13 @@ class FrameSplitter:
     __slots__ = ("_fragmented", "_left_for_parser", "_max_size", "_opcode", "_partial_header", "payload_space")
 
     def __init__(self, max_size: int) -> None:
-        self._max_size = min(max_size, _MOST_TO_ALLOCATE)
+        self._max_size = min(max_size, _MAX_ALLOCATION)
         self._partial_header = b""
         self._left_for_parser = 0
         self._fragmented = False
         self._opcode = 0  # of the message whose payload goes into `payload_space`
         self.payload_space: memoryview | None = None
-        """Where the rest of the payload under way belongs. Who reads it to there himself calls :meth:`filled`."""
+        """Where the rest of the payload under way belongs. Code that reads it there directly calls :meth:`filled`."""
 
     @property
     def between_messages(self) -> bool:

@@ -51,7 +51,7 @@ __all__ = ["check_settings", "open_wire"]
 
 _BUFFER_SIZE = 64 * 1024
 _TLS_RECORD = 16 * 1024  # bytes that OpenSSL may hold, beside what asyncio tells of (RFC 8446 section 5.1)
-_MOST_FORETOLD = _BUFFER_SIZE - _TLS_RECORD
+_LARGEST_HINT = _BUFFER_SIZE - _TLS_RECORD
 _log = MaskingLog(logging.getLogger("websockets.client"))  # the logger that websockets takes by itself
 _buffers: dict[int, memoryview] = {}
 
@@ -199,7 +199,7 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         # With TLS sizehint is what asyncio has of the stream. All of it has to fit in: once the server has ended the
         # connection, asyncio reads into one buffer, and throws the rest away.
-        if self._fast_path_limit >= 0 and sizehint <= _MOST_FORETOLD:
+        if self._fast_path_limit >= 0 and sizehint <= _LARGEST_HINT:
             return self._shared
         self._other_buffer = self._buffer_of_its_own(sizehint)
         return self._shared if self._other_buffer is None else self._other_buffer
@@ -210,7 +210,7 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         space = self._splitter.payload_space if self._splitter is not None and self._work is None else None
         if space is not None and (sizehint < 0 or sizehint <= len(space) - _TLS_RECORD):
             return space
-        if sizehint <= _MOST_FORETOLD:
+        if sizehint <= _LARGEST_HINT:
             return None
         self._fast_path_limit = NO_FAST_PATH
         return memoryview(bytearray(sizehint + _TLS_RECORD))
