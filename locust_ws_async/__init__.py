@@ -3,20 +3,24 @@
 Each Locust user greenlet hosts a small asyncio event loop; ``async def`` tasks run in it, and an instrumented WebSocket
 client reports what it does as Locust requests. The layers, of which each imports only from those below it::
 
-    users           AsyncUser, AsyncWebSocketUser: what a locustfile inherits from
-    tasksets        async def in Locust's task sets
-    request_events  one operation -> one request event
-    user_errors     what Locust is told of errors
-    class_checks    wrong settings, before a run begins
-    http_session    the cookies and headers of the user's HTTP client
-    pacing          ticks at a rate, virtual users at a rate
-    statistics      how Locust counts: buckets, percentiles, many requests at once
-    command         locust-ws-async: what demo and recording, which stand apart, add to it
+    users            AsyncUser, AsyncWebSocketUser: what a locustfile inherits from
+    tasksets         async def in Locust's task sets
+    cancelled_waits  what waited when its user was stopped
+    request_events   one operation -> one request event
+    user_errors      what Locust is told of errors
+    class_checks     wrong settings, before a run begins
+    http_session     the cookies and headers of the user's HTTP client
+    pacing           ticks at a rate, virtual users at a rate
+    statistics       how Locust counts: buckets, percentiles, many requests at once
+    command          locust-ws-async: what demo and recording, which stand apart, add to it
     ----------------------------------------------------------------------------------------
     client      a WebSocket client made for measuring      knows asyncio, not locust, not gevent
     bridge      an asyncio loop hosted by a greenlet       knows asyncio and gevent, not locust
     internals   the insides of CPython, gevent, Locust, websockets and picows that we touch
+    fast_paths  the switch that turns all fast paths off
     hosting     what client and bridge have agreed on
+    masking     URLs, headers and messages without secrets
+    secrets     what a secret looks like
     exceptions  what can go wrong, for all of them
 """
 

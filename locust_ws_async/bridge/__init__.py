@@ -2,11 +2,14 @@
 
 ::
 
-    host       LoopHost: run a coroutine from a greenlet; kill <-> cancel
-      loop       GreenletEventLoop: asyncio's selector loop, and what differs from it
-        selector   HubSelector: descriptors and timeouts on the gevent hub
-        isolation  asyncio's per-thread state, kept per greenlet
-        executor   GreenletExecutor: blocking calls in greenlets beside the loop
+    host         LoopHost: run a coroutine from a greenlet; kill <-> cancel
+      loop         GreenletEventLoop: asyncio's selector loop, and what differs from it
+        inline_io    the fast paths from a socket that is ready to the task that waits for it
+        propagation  exceptions that must leave the loop
+        resolving    name lookups in a greenlet
+        selector     HubSelector: descriptors and timeouts on the gevent hub
+        isolation    asyncio's per-thread state, kept per greenlet
+        executor     GreenletExecutor: blocking calls in greenlets beside the loop
 """
 
 from .host import LoopHost

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 import time
 
@@ -31,8 +32,14 @@ async def graphql(request: web.Request) -> web.WebSocketResponse:
                 pongs += 1
             case "subscribe":
                 results = 3 if message["payload"]["query"].startswith("subscription") else 1
+                selected = re.search(r"\bprice \{ ([\w ]+) \}", message["payload"]["query"])
+                if selected is None:
+                    error = {"message": "Field 'price' of type 'Price!' must have a selection of subfields."}
+                    await connection.send_json({"id": message["id"], "type": "error", "payload": [error]})
+                    continue
                 for _ in range(results):
-                    price = {"value": pongs, "time": time.time()}
+                    fields = {"value": pongs, "time": time.time()}
+                    price = {name: fields[name] for name in selected[1].split()}
                     result = {"id": message["id"], "type": "next", "payload": {"data": {"price": price}}}
                     await connection.send_json(result)
                 await connection.send_json({"id": message["id"], "type": "complete"})
