@@ -27,7 +27,7 @@ def reporter(user: User) -> Callable[..., None]:
     are meant for the user, ``StopUser`` for instance, are raised to the caller (``EventHook.fire()``).
 
     While only Locust's statistics listen, the event of a success is fired at the end of the hub's turn, with only the
-    arguments that the statistics look at. A report, or a greenlet that the hub resumes in a later turn, finds it counted.
+    arguments that the statistics look at. A report, and a greenlet that the hub resumes later, finds it counted.
     Where Locust's statistics are not recognised, each event is fired at once and with all arguments.
     """
     request = user.environment.events.request
