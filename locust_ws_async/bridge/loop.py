@@ -96,7 +96,7 @@ class GreenletEventLoop(InlineIOLoop, BlockingAware):
         # sets these two again, and goes on with _stopping, _ready and _scheduled.
         self._selector: HubSelector = HubSelector(hub)  # None after close()
         self._debug = False
-        self._finalizer = self._asyncgen_finalizer_hook
+        self._finalizer = self._asyncgen_finalizer_hook  # made once: each wait sets it again
         super().__init__(self._selector, propagated)
 
     # Running
