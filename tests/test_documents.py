@@ -180,6 +180,58 @@ def test_the_demo_server_has_every_path_that_its_page_names(tmp_path: Path) -> N
     assert paths == {line for line in listing().splitlines() if line.startswith("/")}
 
 
+def python_blocks(document: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", document.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_python_is_python(document: Path) -> None:
+    for block in python_blocks(document):
+        compile(block, str(document), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def test_texts_that_are_explained_are_those_of_the_code() -> None:
+    """Word by word: those in the first column of a table with a column *Text*, but for what a ``…`` leaves out."""
+    page = (ROOT / "docs" / "what-you-see.md").read_text(encoding="utf-8").split("\n## Symptoms")[0]
+    explained = re.findall(r"^\| (`+) ?(.+?) ?\1 \| ", page, re.MULTILINE)
+    assert len(explained) > 40
+    texts = {
+        re.sub(r"%\.?\w+", "\0", node.value)  # so that nothing is found across a place for a value
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    texts.add("coroutine was never awaited")  # Python's own
+    parts = [part.strip() for _, text in explained for part in text.split("…")]
+    assert [part for part in parts if not any(part in text for text in texts)] == []
+
+
+WHOLE_LOCUSTFILES = {
+    f"{page} {number}": python_blocks(ROOT / "docs" / page)[number]
+    for page, number in [("tutorial.md", 0), ("tutorial.md", 1), ("tutorial.md", 2), ("coming-from-blocking.md", 1)]
+}
+JUDGED = "\n".join(python_blocks(ROOT / "docs" / "tutorial.md")[2:])
+SLOW = JUDGED.replace('self.ask("balance")', 'self.ask("balance", delay=0.5)')
+WHOLE_LOCUSTFILES |= {
+    "tutorial.md judged": JUDGED,
+    "tutorial.md judged as too slow": SLOW,
+    "coming-from.md": python_blocks(ROOT / "docs" / "coming-from.md")[0],
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without telling it")
+@pytest.mark.parametrize("which", WHOLE_LOCUSTFILES)
+def test_a_whole_locustfile_of_the_docs_runs(which: str, tmp_path: Path) -> None:
+    (tmp_path / "locustfile.py").write_text(WHOLE_LOCUSTFILES[which])
+    with demo_server_process() as server:
+        command = [sys.executable, "-m", "locust", *f"--host {server.http_url} --headless -u 2 -r 2".split()]
+        # Enough for an answer of each kind, and for one visit after another.
+        result = run_until(lambda: server.stats()["total"]["messages_out"] >= 30, command, tmp_path)
+        assert result.returncode == ("too slow" in which), result.stderr
+        assert "Error report" not in result.stdout + result.stderr
+        assert not re.search("Traceback|ERROR", result.stdout + result.stderr), result.stderr
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without telling it")
 def test_the_locustfile_of_the_readme_runs(tmp_path: Path) -> None:
     code = re.search(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)

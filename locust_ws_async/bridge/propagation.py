@@ -34,7 +34,8 @@ _PATIENCE = 1.0
 class PropagatingLoop(SelectorEventLoop):
     """The part of :class:`GreenletEventLoop` that raises such exceptions."""
 
-    # Few loops ever need these two, so they are no attributes of each loop (see SHARED_ATTRIBUTES).
+    # Few loops ever need these two, so they are no attributes of each loop: see SHARED_ATTRIBUTES in
+    # internals/cpython.py.
 
     _pending_raise: _RaiseFromRun | None = None
     """What stands in front of the queue, or stood there when the run ended in another way."""

@@ -390,7 +390,7 @@ def test_lookups_wait_for_each_other(bench: Bench) -> None:
                 connecting = [group.create_task(connect()) for _ in range(4)]
             waits = sorted((task.result().lookup_queue or 0.0, task.result().dns or 0.0) for task in connecting)
             assert most == 2
-            assert waits[2][0] >= 45 and waits[3][0] >= 45
+            assert waits[2][0] >= 20 and waits[3][0] >= 20
             assert all(dns >= 45 for _, dns in waits)
 
             # Those that are given up leave no place taken.

@@ -87,7 +87,7 @@ def test_a_close_frame_that_waits_for_its_turn(bench: Bench, message: bytes, err
 
     async def main() -> None:
         async with raw_server(send) as url:
-            connection = await bench.client().connect(url, max_queue=None, close_timeout=0.1)
+            connection = await bench.client().connect(url, max_queue=None, close_timeout=1.0)
             received = []
             with pytest.raises(ConnectionClosed, match=error):
                 while True:

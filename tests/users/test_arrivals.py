@@ -342,7 +342,8 @@ def test_the_rate_of_the_command_line_and_of_the_form(start: Start, server: Serv
         page("/swarm", urllib.parse.urlencode({"user_count": 1, "spawn_rate": 1, "arrivals": text}).encode())
 
     change("many")
-    eventually(lambda: locust.process.poll() is None and running())
+    eventually(lambda: "is no rate" in page("/logs"), seconds=30)
+    assert locust.process.poll() is None and running()
     change("Visitor=100")
     eventually(lambda: ["came"] in locust.notes(), seconds=30)
     locust.process.terminate()

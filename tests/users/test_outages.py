@@ -68,6 +68,27 @@ def test_a_task_that_ignores_the_end_of_its_connection_stops_nobody(start: Start
         assert all("Spinning.spin goes on using it; set reconnect=Backoff(), or connect in the task" in x for x in told)
 
 
+@pytest.mark.parametrize("use", ["close", "wait_closed", "until_ready"])
+def test_a_task_that_closes_what_is_closed_stops_nobody(run: Run, use: str) -> None:
+    result = run(
+        f"""
+        class Closing(AsyncWebSocketUser):
+            @task
+            async def spin(self):
+                connection = await self.ws.connect("/close/1011")
+                await connection.wait_closed()
+                asyncio.get_running_loop().call_later(0.2, self.environment.runner.quit)
+                while True:
+                    try:
+                        await connection.{use}()
+                    except Exception:
+                        pass
+        """,
+        *("--exit-code-on-error", "0"),
+    )
+    assert (result.code, result.complaints) == (0, "")
+
+
 def rows_of(locust: LocustProcess) -> str:
     """Locust's file of rows, as far as it is written."""
     path = locust._csv.with_name("run_stats.csv")

@@ -1,4 +1,4 @@
-"""The locustfiles of docs/protocols.md, against servers that speak these protocols."""
+"""The locustfiles of docs/protocols.md, and of docs/coming-from-blocking.md, against servers of these protocols."""
 
 from __future__ import annotations
 
@@ -12,8 +12,16 @@ import pytest
 
 from .running import LocustRun
 
-PAGE = (Path(__file__).parents[2] / "docs" / "protocols.md").read_text(encoding="utf-8")
-LOCUSTFILES = dict(re.findall(r"^## (.*?)\n.*?^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
+DOCS = Path(__file__).parents[2] / "docs"
+LOCUSTFILES = dict(
+    re.findall(
+        r"^## (.*?)\n.*?^```python\n(.*?)^```",
+        (DOCS / "protocols.md").read_text(encoding="utf-8"),
+        re.MULTILINE | re.DOTALL,
+    )
+)
+COMING_FROM = (DOCS / "coming-from-blocking.md").read_text(encoding="utf-8")
+BEFORE, AFTER = re.findall(r"^```python\n(.*?)^```", COMING_FROM, re.MULTILINE | re.DOTALL)[2:]
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +34,20 @@ def host() -> Iterator[str]:
         servers.stdin.close()
 
 
+def quit_after(wanted: dict[str, int]) -> str:
+    """What ends a run as soon as there are so many requests of each of these rows."""
+    return f"""
+left = {wanted}
+
+@events.request.add_listener
+def count_down(request_type, name, **_):
+    row = request_type + " " + name
+    left[row] = left.get(row, 0) - 1
+
+quit_when(lambda: all(number <= 0 for number in left.values()))
+"""
+
+
 @pytest.mark.parametrize(
     ("protocol", "rows"),
     [
@@ -36,16 +58,14 @@ def host() -> Iterator[str]:
 )
 def test_the_locustfile_of(protocol: str, rows: list[str], run: Callable[..., LocustRun], host: str) -> None:
     wanted = {row: 20 if row == rows[-1] else 2 for row in rows}
-    watch = f"""
-left = {wanted}
-
-@events.request.add_listener
-def count_down(request_type, name, **_):
-    row = request_type + " " + name
-    left[row] = left.get(row, 0) - 1
-
-quit_when(lambda: all(number <= 0 for number in left.values()))
-"""
-    result = run(LOCUSTFILES[protocol] + watch, "--users", "2", "--host", host)
+    result = run(LOCUSTFILES[protocol] + quit_after(wanted), "--users", "2", "--host", host)
     assert (result.code, result.complaints, result.failures, result.exceptions) == (0, "", {}, {})
     assert [number for row, number in result.counts.items() if row.startswith("WS SESSION")] == [2]
+
+
+@pytest.mark.parametrize(("locustfile", "row"), [(BEFORE, "WSC ask"), (AFTER, "SIO CALL ask")], ids=["before", "after"])
+def test_those_who_come_from_locusts_socketiouser(
+    locustfile: str, row: str, run: Callable[..., LocustRun], host: str
+) -> None:
+    result = run(locustfile + quit_after({row: 4}), "--users", "2", "--host", host.replace("ws", "http"))
+    assert (result.code, result.complaints, result.failures, result.exceptions) == (0, "", {}, {})

@@ -27,16 +27,7 @@ from ..wire.interface import CloseInfo, Sink, Wire
 from .backoff import Retry
 from .pings import Pings
 from .reports import CONNECTING, ConnectionOwner
-from .state import (
-    ConnectionState,
-    Decisions,
-    Do,
-    ReportRecovery,
-    SendClose,
-    ShortenCloseTimer,
-    StartCloseTimer,
-    State,
-)
+from .state import ConnectionState, Decisions, Do, ReportRecovery, SendClose, ShortenCloseTimer, StartCloseTimer, State
 from .waiting import ConnectionWaits, initializing
 
 __all__ = ["ConnectionLifecycle"]
@@ -276,6 +267,8 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
 
     async def wait_closed(self) -> None:
         """Wait until the connection is closed for good, by whichever side. Cancelling changes nothing else."""
+        if self._life.state is State.CLOSED:
+            await asyncio.sleep(0)  # a loop around this call must not stop everybody
         # An on_connected that closes the connection is part of the task `_reconnecting`, and must not wait for that.
         while self._life.state is not State.CLOSED or (self._reconnecting is not None and not self._in_on_connected):
             await self._state_change()
