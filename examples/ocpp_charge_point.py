@@ -21,8 +21,7 @@ class ChargePointUser(AsyncWebSocketUser):
     reconnect = Backoff(initial=0.5, maximum=5)
 
     async def on_start(self) -> None:
-        self.id = f"CP-{uuid4()}"
-        self.listening: Future[Any] = Future()
+        self.id, self.listening = f"CP-{uuid4()}", Future[Any]()
         self.connection = await self.ws.connect(f"/ocpp/{self.id}", name="/ocpp")
 
     async def on_connected(self, connection: WebSocketConnection) -> None:

@@ -147,7 +147,7 @@ ATTACKS: dict[str, tuple[str, Attacked, dict[str, Any]]] = {
     "empty fragments": ("empty-fragments", read_to_the_end, {}),
     "small fragments": ("small-fragments", read_to_the_end, {}),
     "absurd length": ("absurd-length", read_to_the_end, {}),
-    "absurd length without max_size": ("absurd-length", one_expected, {"max_size": None}),
+    "absurd length without max_size": ("announced-length", one_expected, {"max_size": None}),
     "impossible length": ("impossible-length", read_to_the_end, {}),
     "large ping": ("large-ping", read_to_the_end, {}),
     "bombs within max_size": ("bombs", nothing_taken, DEFLATE),
