@@ -27,6 +27,9 @@ class Survivor(AsyncWebSocketUser):
     async def log_in(self, connection: WebSocketConnection) -> None:
         await connection.request("log in", name="log in")
 
+    async def on_stop(self) -> None:
+        await self.line.until_ready()  # A user that stops in an outage is a failed WS RECOVERY.
+
     @task
     async def talk(self) -> None:
         # This fails if the connection is lost before the reply. Nothing is sent twice.

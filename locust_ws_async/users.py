@@ -35,7 +35,7 @@ from .client import (
 )
 from .client.messages.since import checked_since
 from .client.session.backoff import Retry
-from .exceptions import ConnectError
+from .exceptions import ConnectError, WebSocketError
 from .http_session import http_session
 from .internals.grpc import let_grpc_wait_in_a_thread
 from .internals.locust import is_stopping, is_waiting, replace_root_task_set, set_running, set_waiting
@@ -234,7 +234,8 @@ class AsyncUser(_User):
         loop = self._loop_host.loop
         if loop is not None and loop.to_propagate(exc) is not None:
             raise exc
-        if not is_row(exc):
+        # A connection that this side closes ends what was spawned, which is no row and no error.
+        if not contains_only(exc, WebSocketError):
             without_our_frames(exc)
             list_exception(self._locust_user, exc)
             log_exception(__name__, exc)
