@@ -36,6 +36,7 @@ from .client import (
 from .client.messages.since import checked_since
 from .client.session.backoff import Retry
 from .exceptions import ConnectError, WebSocketError
+from .fleet import generator
 from .http_session import http_session
 from .internals.grpc import let_grpc_wait_in_a_thread
 from .internals.locust import is_stopping, is_waiting, replace_root_task_set, set_running, set_waiting
@@ -318,18 +319,22 @@ class AsyncUser(_User):
 
         def run(self) -> None:
             """Run the user to its end, then close its loop; or be a source of virtual users to the end."""
-            if self.arrivals is not None and not self._arrived:
-                Source(self).run()
-                return
-            self._on_start, self._on_stop = self.on_start, self.on_stop
-            hooked: Any = self  # what Locust calls is synchronous
-            hooked.on_start, hooked.on_stop = self._start, self._stop
+            generator.enter(self.environment)
             try:
-                super().run()
-            except _StartFailed:
-                pass
+                if self.arrivals is not None and not self._arrived:
+                    Source(self).run()
+                    return
+                self._on_start, self._on_stop = self.on_start, self.on_stop
+                hooked: Any = self  # what Locust calls is synchronous
+                hooked.on_start, hooked.on_stop = self._start, self._stop
+                try:
+                    super().run()
+                except _StartFailed:
+                    pass
+                finally:
+                    self._close()
             finally:
-                self._close()
+                generator.leave()
 
     def _start(self) -> Any:
         try:
@@ -661,4 +666,5 @@ def _refuse_unawaited_tasks(cls: type[User], /, **kwargs: Any) -> None:
 buckets.install()
 end_of_run.register()
 pacing.register()
+generator.register()
 User.__init_subclass__ = classmethod(_refuse_unawaited_tasks)  # type: ignore[assignment] # set from outside

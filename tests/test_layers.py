@@ -33,13 +33,14 @@ LAYERS = {
     "__init__": {"users"},
     "users": GLUE
     | {"tasksets", "request_events", "http_session", "statistics", "pacing", "cancelled_waits"}
-    | {"user_errors", "class_checks"},
+    | {"user_errors", "class_checks", "fleet"},
     "class_checks": GLUE,
     "tasksets": GLUE | {"user_errors"},
     "user_errors": GLUE,
     "request_events": GLUE | {"statistics"},
     "cancelled_waits": {"locust"},
     "pacing": {"locust", "gevent", "statistics", "internals.locust"},
+    "fleet": {"locust", "gevent", "psutil", "bridge", "statistics", "pacing", "internals.cpython"},
     "statistics": {"locust", "internals.locust"},
     "http_session": GLUE | {"requests"},  # a dependency of Locust's
     "client": {
@@ -93,6 +94,7 @@ ORDER = """
 
     statistics                  from operations to Locust's numbers
     pacing                      load as it is meant: ticks and arrivals
+    fleet                       what master and workers know together
     http_session                Locust's side
     request_events
     cancelled_waits

@@ -13,6 +13,7 @@
 """
 
 from .host import LoopHost
+from .isolation import watch_blocking
 from .loop import GreenletEventLoop
 
-__all__ = ["GreenletEventLoop", "LoopHost"]
+__all__ = ["GreenletEventLoop", "LoopHost", "watch_blocking"]
