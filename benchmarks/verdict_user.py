@@ -87,7 +87,7 @@ def watch(environment: Any) -> None:
         "rows": rows,
         "samples": samples,
         "verdicts": verdicts,
-        "spans": generator.spans(environment),
+        "spans": generator.spans(),
     }
     with open(PLAN["result"], "w") as file:
         json.dump(result, file)

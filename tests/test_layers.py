@@ -32,15 +32,16 @@ GLUE = {
 LAYERS = {
     "__init__": {"users"},
     "users": GLUE
-    | {"tasksets", "request_events", "http_session", "statistics", "pacing", "cancelled_waits"}
-    | {"user_errors", "class_checks", "fleet"},
+    | {"tasksets", "request_events", "http_session", "statistics", "pacing", "fleet", "cancelled_waits"}
+    | {"user_errors", "class_checks"},
     "class_checks": GLUE,
     "tasksets": GLUE | {"user_errors"},
     "user_errors": GLUE,
     "request_events": GLUE | {"statistics"},
     "cancelled_waits": {"locust"},
+    # flask and psutil: dependencies of Locust's
+    "fleet": {"locust", "gevent", "flask", "psutil", "client", "bridge", "pacing", "statistics", "internals.cpython"},
     "pacing": {"locust", "gevent", "statistics", "internals.locust"},
-    "fleet": {"locust", "gevent", "psutil", "bridge", "statistics", "pacing", "internals.cpython"},
     "statistics": {"locust", "internals.locust"},
     "http_session": GLUE | {"requests"},  # a dependency of Locust's
     "client": {
@@ -94,6 +95,11 @@ ORDER = """
 
     statistics                  from operations to Locust's numbers
     pacing                      load as it is meant: ticks and arrivals
+    fleet.counters              what this process counts
+    fleet.numbers
+    fleet.transport             from the workers to the master
+    fleet.history
+    fleet.generator             how late each process is, and whether its times are partly its own
     fleet                       what master and workers know together
     http_session                Locust's side
     request_events

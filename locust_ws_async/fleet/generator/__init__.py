@@ -15,22 +15,29 @@ from typing import Any
 from locust import events
 
 from ...statistics.end_of_run import add_section
-from . import judge, limits
+from .. import transport
+from . import judge, limits, process
 from .judge import as_json, spans
 from .process import enter, leave, sample
 
-__all__ = ["as_json", "enter", "leave", "register", "sample", "spans"]
+__all__ = ["as_json", "enter", "judge", "leave", "register", "sample", "spans"]
+
+_KEY = "generator"  # of the JSON
 
 
 def register() -> None:
-    """Listen to Locust's events. Called when the user classes are imported."""
+    """Add the options, and what is told. Called when the user classes are imported."""
     hooks: Any = events  # which have no types
-    for name, listener in vars(judge).items():
-        if name.startswith("on_"):
-            getattr(hooks, name.removeprefix("on_")).add_listener(listener)
-
-    def on_init_command_line_parser(parser: Any, **_: Any) -> None:
-        limits.add_options(parser)
-
-    hooks.init_command_line_parser.add_listener(on_init_command_line_parser)
+    hooks.init_command_line_parser.add_listener(_add_options)
+    transport.contribute(_KEY, process.sample, _no_merge)
+    transport.publish(_KEY, judge.as_json)
+    transport.each_second(judge.settle)
     add_section(judge.lines)
+
+
+def _add_options(parser: Any, **_: Any) -> None:
+    limits.add_options(parser)
+
+
+def _no_merge(worker_id: str, value: object) -> None:
+    """Samples are shown as they are; what is judged comes as a message of its own, at once."""

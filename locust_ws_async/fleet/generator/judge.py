@@ -14,12 +14,13 @@ from typing import Any
 
 from locust.env import Environment
 from locust.rpc import Message
-from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
+from locust.runners import MasterRunner
 
 from ...pacing.clock import run_id
-from .limits import FAIL_OPTION, limits_of
+from ..transport import has_left
+from .limits import FAIL_OPTION, Limits, limits_of
 
-__all__ = ["MESSAGE", "Found", "as_json", "hear", "lines", "spans"]
+__all__ = ["MESSAGE", "Found", "as_json", "hear", "lines", "settle", "spans"]
 
 MESSAGE = "ws_generator"
 
@@ -96,35 +97,38 @@ def hear(environment: Environment, worker_id: str, found: Found) -> None:
         _end(span, now - ended)
 
 
-def spans(environment: Environment) -> list[dict[str, Any]]:
+def spans() -> list[dict[str, Any]]:
     """The spans of time in which a generator was saturated in this run, oldest first, the last 200.
 
     Returns:
         ``[{"worker": id, "from": epoch, "to": epoch or None while it lasts, "why": "hub lag p99 64 ms (limit 10)"}]``,
         by the clock of this machine.
     """
-    _settle(environment)
     return [
         {"worker": span.worker, "from": span.began, "to": span.ended, "why": span.why}
         for span in sorted(_run.spans.values(), key=lambda span: span.began)[-_MOST_SPANS:]
     ]
 
 
-def as_json(environment: Environment) -> dict[str, Any]:
+def as_json() -> dict[str, Any]:
     """``{"saturated": bool, "spans": [...], "limits": {...}}``; the limits have the keys of a sample."""
-    found = spans(environment)
-    return {
-        "saturated": any(span["to"] is None for span in found),
-        "spans": found,
-        "limits": limits_of(environment).as_json(),
-    }
+    found = spans()
+    limits = Limits() if _environment is None else limits_of(_environment)
+    return {"saturated": any(span["to"] is None for span in found), "spans": found, "limits": limits.as_json()}
+
+
+def settle(environment: Environment) -> None:
+    """End the spans of workers that have left without a word."""
+    for span in _run.spans.values():
+        if span.ended is None and has_left(span.worker):
+            _end(span, time())
 
 
 def lines(environment: Environment) -> list[str]:
     """The block at the end of a run."""
     if not _run.blocked:
         return []
-    _settle(environment)
+    settle(environment)
     places = [
         f"{place['where']} held {_HELD[place['what']]}{_where(environment, worker)} for {place['ms']} ms"
         for worker, found in _run.blocked.items()
@@ -138,15 +142,6 @@ def lines(environment: Environment) -> list[str]:
 def _first(found: list[str]) -> Iterable[str]:
     more = len(found) - _MOST_LINES
     return found if more <= 0 else [*found[:_MOST_LINES], f"... and {more} more"]
-
-
-def _settle(environment: Environment) -> None:
-    """End the spans of workers that have left without a word."""
-    if isinstance(environment.runner, MasterRunner):
-        workers = environment.runner.clients
-        for span in _run.spans.values():
-            if span.ended is None and (span.worker not in workers or workers[span.worker].state == STATE_MISSING):
-                _end(span, time())
 
 
 def _end(span: _Span, ended: float) -> None:
@@ -165,19 +160,16 @@ def _clock(epoch: float) -> str:
     return strftime("%H:%M:%S", localtime(epoch))
 
 
-# Listeners of Locust's events
+# Listeners of Locust's events, by their names
+
+_environment: Environment | None = None
 
 
 def on_init(environment: Environment, **_: Any) -> None:
-    runner = environment.runner
-    if isinstance(runner, MasterRunner):
-        runner.register_message(MESSAGE, _on_message)
-
-    def on_spawning_complete(**_: Any) -> None:
-        if environment.reset_stats and not isinstance(runner, WorkerRunner):  # as the runner itself does
-            on_reset_stats()
-
-    environment.events.spawning_complete.add_listener(on_spawning_complete)  # type: ignore[no-untyped-call]
+    global _environment
+    _environment = environment
+    if isinstance(environment.runner, MasterRunner):
+        environment.runner.register_message(MESSAGE, _on_message)
 
 
 def _on_message(environment: Environment, msg: Message, **_: Any) -> None:

@@ -136,11 +136,11 @@ class Generator:
         what = {HELD: "hub", BLOCKED: "loop"}
         return [{"where": place, "ms": round(seconds * 1000), "what": what[kind]} for (kind, place), seconds in longest]
 
-    def sample(self) -> dict[str, Any]:
+    def sample(self) -> dict[str, Any] | None:
         """How the last three seconds were; see :func:`sample`."""
         seconds = list(self._seconds)
         if not seconds:
-            return {}
+            return None
         lags = Counter(lag for second in seconds for lag in second.lags)
         lengths = [second.ended - second.began for second in seconds]
 
@@ -183,13 +183,13 @@ def leave() -> None:
         generator.stop()
 
 
-def sample() -> dict[str, Any]:
+def sample() -> dict[str, Any] | None:
     """How this process was in the last three seconds.
 
     Returns:
         ``hub_lag_p50_ms``, ``hub_lag_p99_ms``, ``hub_lag_max_ms``; the shares ``cpu`` of one core, ``throttled`` and
         ``steal`` of the time, from 0 to 1, where the system tells them; ``blocked``, the five places that held the hub
         or a user's loop for longest in this run: ``[{"where": "Echo.work (locustfile.py:12)", "ms": 1003, "what":
-        "hub" or "loop"}]``. Empty while no users run, and in their first second.
+        "hub" or "loop"}]``. None while no users run, and in their first second.
     """
-    return {} if _generator is None else _generator.sample()
+    return None if _generator is None else _generator.sample()
