@@ -464,6 +464,7 @@ class AsyncWebSocketUser(AsyncUser):
     close_timeout: float = _DEFAULTS.close_timeout
     ping_interval: float | None = _DEFAULTS.ping_interval
     ping_timeout: float | None = _DEFAULTS.ping_timeout
+    arrival: Literal["kernel", "read"] = _DEFAULTS.arrival
     record_last: int | None = _DEFAULTS.record_last
     record_to: FilePath | None = _DEFAULTS.record_to
     record_unmasked: Sequence[str] = _DEFAULTS.record_unmasked

@@ -20,6 +20,7 @@ import asyncio
 import logging
 import selectors
 import sys
+from _socket import socket as NativeSocket  # the one in C, beneath the class that gevent replaces
 from asyncio import base_events, events, selector_events, sslproto
 from asyncio.events import _get_running_loop as get_running_loop
 from asyncio.events import _set_running_loop as set_running_loop
@@ -34,8 +35,10 @@ from .checks import names_in, require, unsupported
 __all__ = [
     "SHARED_ATTRIBUTES",
     "Handle",
+    "NativeSocket",
     "Selector",
     "SelectorEventLoop",
+    "StampedReader",
     "Task",
     "begin_asyncgen",
     "current_task",
@@ -67,7 +70,7 @@ a table of its own, of 1.3 KiB (``SHARED_KEYS_MAX_SIZE`` in CPython's ``dictobje
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
     from concurrent.futures import Executor
     from contextvars import Context
 
@@ -317,3 +320,79 @@ def tls_stream_ended(transport: asyncio.BaseTransport) -> bool:
     and for one of another loop, as uvloop's, this is False.
     """
     return isinstance(transport, _TLSTransport) and cast(bool, cast(Any, transport)._ssl_protocol._eof_received)
+
+
+# Reading from a socket, with what the kernel tells beside the bytes.
+
+_SocketTransport: Any = getattr(selector_events, "_SelectorSocketTransport", object)
+
+
+def _reads_straight() -> bool:
+    """Return whether asyncio's transports read as :meth:`StampedReader.read` does, which takes the place of that."""
+    read = getattr(_SocketTransport, "_read_ready__get_buffer", None)
+    used = {"_conn_lost", "_fatal_error", "_protocol", "_read_ready__on_eof", "_sock", "buffer_updated", "get_buffer"}
+    return used <= names_in(read) and {"_add_reader", "_read_ready"} <= names_in(
+        getattr(_SocketTransport, "resume_reading", None)
+    )
+
+
+READS_STRAIGHT = _reads_straight()
+
+
+class StampedReader:
+    """Reads for a socket's transport, in place of asyncio's ``_read_ready__get_buffer()``, and as it does."""
+
+    __slots__ = ("_arrival", "_socket", "_space", "_transport")
+
+    def __init__(self, transport: Any, socket: Any, arrival: Callable[[Any, float], float], space: int) -> None:
+        self._transport = transport
+        self._socket = socket
+        self._arrival = arrival
+        self._space = space
+
+    @classmethod
+    def attach(cls, transport: Any, socket: Any, arrival: Callable[[Any, float], float], space: int) -> None:
+        """
+        Let *transport*, or the one beneath its TLS, read so from now on, if it is asyncio's.
+
+        Its protocol must be a buffered one, and stay so.
+
+        Args:
+            transport: the one that a protocol knows.
+            socket: that of the transport. Its attribute ``arrived`` is kept.
+            arrival: gives the time of arrival, of what the kernel tells, and of the last one.
+            space: bytes that the kernel's word takes.
+        """
+        if isinstance(transport, _TLSTransport):
+            transport = transport._ssl_protocol._transport
+        if READS_STRAIGHT and type(transport) is _SocketTransport:
+            read = cls(transport, socket, arrival, space).read
+            transport._read_ready = read  # what resume_reading() takes as well
+            transport._add_reader(transport._sock_fd, read)
+
+    def read(self) -> None:
+        """Read once, and hand it to the protocol."""
+        transport = self._transport
+        if transport._conn_lost:
+            return
+        protocol = transport._protocol
+        socket = self._socket
+        try:
+            nbytes, ancillary, _, _ = socket.recvmsg_into((protocol.get_buffer(-1),), self._space)
+        except (BlockingIOError, InterruptedError):
+            return
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            transport._fatal_error(exc, "Fatal read error on socket transport")
+            return
+        if not nbytes:
+            transport._read_ready__on_eof()
+            return
+        socket.arrived = self._arrival(ancillary, socket.arrived)
+        try:
+            protocol.buffer_updated(nbytes)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            transport._fatal_error(exc, "Fatal error: protocol.buffer_updated() call failed.")

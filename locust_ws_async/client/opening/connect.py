@@ -30,6 +30,7 @@ def engine_settings(options: ConnectOptions) -> EngineSettings:
         max_size=sys.maxsize if options.max_size is None else options.max_size,
         close_timeout=options.close_timeout,
         unix_socket=options.unix_socket is not None,
+        arrival=options.arrival,
     )
 
 

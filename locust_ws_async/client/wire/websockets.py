@@ -45,6 +45,7 @@ from .compression import deflate_factory
 from .frames import BINARY, CLOSE, PING, PONG, TEXT
 from .interface import NOT_AGREED, NOT_OFFERED, EngineSettings, Sink, Target, Wire, invalid_header
 from .splitter import FrameSplitter, Piece
+from .stamps import StampedSocket, stamped
 from .upgrade import Upgrade
 
 __all__ = ["check_settings", "open_wire"]
@@ -75,6 +76,7 @@ def check_settings(settings: EngineSettings) -> None:
 async def open_wire(target: Target, sock: socket.socket, settings: EngineSettings, sink: Sink) -> Wire:
     """See :class:`~.interface.Engine`."""
     request = _request(target, settings)
+    stamped_sock = stamped(sock) if settings.arrival == "kernel" else None
 
     def send_request(transport: asyncio.Transport) -> str:
         sink.upgrading()
@@ -86,16 +88,23 @@ async def open_wire(target: Target, sock: socket.socket, settings: EngineSetting
 
     def switch(transport: asyncio.Transport, answer: Answer, subprotocol: str | None, arrived: float) -> Wire:
         assert answer.response is not None
-        wire = _Wire(target.uri, settings, sink, transport, request, answer.response, subprotocol)
+        # Another loop than asyncio's reads by itself, so that the socket does not know.
+        kernel = None if stamped_sock is None or stamped_sock.arrived < 0 else stamped_sock
+        wire = _Wire(target.uri, settings, sink, transport, request, answer.response, subprotocol, kernel)
         transport.set_protocol(wire)
-        sink.opened(wire)
+        if kernel is not None:
+            kernel.read_straight(transport)
+        sink.opened(wire, arrived)
         if answer.rest:
             wire.feed(answer.rest, arrived)
         return wire
 
-    upgrade = Upgrade(send_request, switch, settings.subprotocols)
+    upgrade = Upgrade(send_request, switch, settings.subprotocols, stamped_sock)
     await asyncio.get_running_loop().create_connection(
-        lambda: upgrade, sock=sock, ssl=target.ssl, server_hostname=target.server_hostname if target.ssl else None
+        lambda: upgrade,
+        sock=cast(socket.socket, stamped_sock or sock),  # asyncio takes the class in C as well
+        ssl=target.ssl,
+        server_hostname=target.server_hostname if target.ssl else None,
     )
     return await upgrade.wait()
 
@@ -135,6 +144,7 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         "_closing",
         "_fast_path_limit",
         "_inflates",
+        "_kernel",
         "_max_size",
         "_other_buffer",
         "_parser",
@@ -168,6 +178,7 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         request: Request,
         response: Response,
         subprotocol: str | None,
+        kernel: StampedSocket | None,
     ) -> None:
         """
         Raises:
@@ -180,6 +191,7 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         self.request = request
         self.response = response
         self.subprotocol = subprotocol
+        self._kernel = kernel
         self._shared = _shared_buffer()
         self._bytes = cast(bytearray, self._shared.obj)
         self._max_size = settings.max_size
@@ -193,6 +205,10 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         self._splitter = None if self._parser_only else FrameSplitter(settings.max_size)
         self._other_buffer: memoryview | None = None  # what the next read goes into, if not into the shared buffer
         self._update_fast_path()
+
+    @property
+    def stamped(self) -> bool:
+        return self._kernel is not None
 
     # Reading
 
@@ -216,7 +232,8 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         return memoryview(bytearray(sizehint + _TLS_RECORD))
 
     def buffer_updated(self, nbytes: int) -> None:
-        arrived = perf_counter()
+        kernel = self._kernel
+        arrived = perf_counter() if kernel is None else kernel.arrived
         # Fast path "one chunk, one frame": 11 k instructions an echo or a push less (benchmarks/README.md). The plain
         # twin is what follows it. Nobody else gets to the shared buffer before the payload is copied out.
         if nbytes > 4:
@@ -253,13 +270,13 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
     def feed(self, data: bytes, arrived: float) -> None:
         """Take a chunk of the server's frames, which came at this time."""
         pieces = _slices(data) if self._splitter is None else self._splitter.feed(data)
-        self._handle(self._frames(pieces, arrived), arrived)
+        self._handle(self._frames(pieces, arrived), perf_counter())
 
     def _continue_payload(self, splitter: FrameSplitter, nbytes: int, arrived: float) -> None:
         piece = splitter.filled(nbytes)
         if piece is not None:
             self._other_buffer = None
-            self._handle(self._frames((piece,), arrived), arrived)
+            self._handle(self._frames((piece,), arrived), perf_counter())
 
     def _frames(self, pieces: Iterable[Piece], arrived: float) -> Iterator[None]:
         """Work for :meth:`_handle`."""

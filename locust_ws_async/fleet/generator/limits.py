@@ -13,17 +13,23 @@ from typing import Any
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 
+from ...client.observing.unread import connections
+
 __all__ = ["FAIL_OPTION", "Limits", "add_options", "limits_of"]
 
 FAIL_OPTION = "ws_fail_when_saturated"
+
+
+LAG_STAMPED, LAG_READ = 10.0, 2.0  # milliseconds
 
 
 @dataclass(frozen=True)
 class Limits:
     """The limits of one process; ``inf`` is none."""
 
-    hub_lag: float = 10.0
-    """Milliseconds that the hub may be late."""
+    hub_lag: float | None = None
+    """Milliseconds that the hub may be late; None: `LAG_STAMPED` where all times of arrival are the kernel's, and else
+    `LAG_READ`, since then what waits for the hub is in the times of messages."""
     cpu: float = 90.0
     """Percent of one core that the thread of the users may take."""
     throttled: float = 1.0
@@ -35,10 +41,16 @@ class Limits:
     blocked: float = 200.0
     """Milliseconds that one piece of code may hold the hub, or a user's loop."""
 
+    def hub_lag_now(self) -> float:
+        """The limit of the hub's lag, as the connections of this process are now."""
+        if self.hub_lag is not None:
+            return self.hub_lag
+        return LAG_STAMPED if connections.kernel and not connections.read else LAG_READ
+
     def as_json(self) -> dict[str, float | None]:
         """By the keys, and in the units, of a sample; None for a limit that is off."""
         values = {
-            "hub_lag_p99_ms": self.hub_lag,
+            "hub_lag_p99_ms": LAG_STAMPED if self.hub_lag is None else self.hub_lag,
             "cpu": self.cpu / 100,
             "throttled": self.throttled / 100,
             "steal": self.steal / 100,
@@ -69,7 +81,7 @@ def add_options(parser: LocustArgumentParser) -> None:
             metavar=metavar,
             env_var=f"LOCUST_WS_{field.name.upper()}_LIMIT",
             include_in_web_ui=False,
-            help=f"{text} (default: {field.default:g}; inf: no limit)",
+            help=f"{text} (default: {_default(field.default)}; inf: no limit)",
         )
     parser.add_argument(
         f"--{FAIL_OPTION.replace('_', '-')}",
@@ -77,6 +89,14 @@ def add_options(parser: LocustArgumentParser) -> None:
         env_var="LOCUST_WS_FAIL_WHEN_SATURATED",
         include_in_web_ui=False,
         help="Exit with code 3 when a generator was saturated",
+    )
+
+
+def _default(value: Any) -> str:
+    return (
+        f"{LAG_STAMPED:g}, or {LAG_READ:g} where times of arrival are not the kernel's"
+        if value is None
+        else f"{value:g}"
     )
 
 

@@ -21,6 +21,7 @@ from locust.exception import RPCError
 from locust.runners import WorkerRunner
 
 from ...bridge import watch_blocking
+from ...client.observing.unread import Unread
 from ...internals.cpython import get_frame
 from ...pacing.clock import run_id
 from ...statistics.percentiles import percentile_of
@@ -153,8 +154,18 @@ class Generator:
             "hub_lag_p99_ms": round(percentile_of(lags, 0.99) or 0.0, 2),
             "hub_lag_max_ms": round(max(lags), 2),
             **{name: mean(name) for name in seconds[-1].shares},
+            **_unread([each.unread for each in seconds if each.unread is not None]),
             "blocked": self._blocked(),
         }
+
+
+def _unread(seconds: list[Unread]) -> dict[str, float]:
+    """Of the three seconds the one in which bytes lay unread for longest."""
+    if not seconds:
+        return {}
+    return {
+        f"unread_{name}_ms": round(max(getattr(each, name) for each in seconds), 2) for name in ("p50", "p99", "max")
+    }
 
 
 _users = 0
@@ -188,8 +199,9 @@ def sample() -> dict[str, Any] | None:
 
     Returns:
         ``hub_lag_p50_ms``, ``hub_lag_p99_ms``, ``hub_lag_max_ms``; the shares ``cpu`` of one core, ``throttled`` and
-        ``steal`` of the time, from 0 to 1, where the system tells them; ``blocked``, the five places that held the hub
-        or a user's loop for longest in this run: ``[{"where": "Echo.work (locustfile.py:12)", "ms": 1003, "what":
-        "hub" or "loop"}]``. None while no users run, and in their first second.
+        ``steal`` of the time, from 0 to 1, where the system tells them; ``unread_p50_ms``, ``unread_p99_ms`` and
+        ``unread_max_ms``, how long bytes lay unread, where the kernel tells it; ``blocked``, the five places that held
+        the hub or a user's loop for longest in this run: ``[{"where": "Echo.work (locustfile.py:12)", "ms": 1003,
+        "what": "hub" or "loop"}]``. None while no users run, and in their first second.
     """
     return None if _generator is None else _generator.sample()

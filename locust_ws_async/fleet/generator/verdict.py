@@ -1,6 +1,7 @@
 """When a generator is saturated: from seconds to spans of time.
 
-A second is over a limit when one of its timers was later than the limit allows, or a share was higher. The verdict
+A second is over a limit when one of its timers was later than the limit allows, when the p99 of how long bytes lay
+unread was longer, or a share higher. The verdict
 begins when three seconds in a row were over the same limit, and ends when five in a row were over none: a pause of the
 garbage collector, or a burst of connects, is no verdict, and a generator on the edge is one span and not many. What a
 verdict says is of the seconds that were over.
@@ -38,21 +39,44 @@ class Span:
 class _Lag:
     """How late the hub was."""
 
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.clear()
+
+    def clear(self) -> None:
+        self._lags: Counter[float] = Counter()
+        self._limit = 0.0
+
+    def is_over(self, second: Second) -> bool:
+        return max(second.lags) > self._limits.hub_lag_now()
+
+    def add(self, second: Second) -> None:
+        self._lags.update(map(bucket, second.lags))
+        self._limit = self._limits.hub_lag_now()
+
+    def __str__(self) -> str:
+        return f"hub lag p99 {_rounded(percentile_of(self._lags, 0.99) or 0.0)} ms (limit {self._limit:g})"
+
+
+class _Unread:
+    """How long bytes lay unread, of the second in which they did so for longest."""
+
     def __init__(self, limit: float) -> None:
         self._limit = limit
         self.clear()
 
     def clear(self) -> None:
-        self._lags: Counter[float] = Counter()
+        self._longest = 0.0
 
     def is_over(self, second: Second) -> bool:
-        return max(second.lags) > self._limit
+        return second.unread is not None and second.unread.p99 > self._limit
 
     def add(self, second: Second) -> None:
-        self._lags.update(map(bucket, second.lags))
+        assert second.unread is not None
+        self._longest = max(self._longest, second.unread.p99)
 
     def __str__(self) -> str:
-        return f"hub lag p99 {_rounded(percentile_of(self._lags, 0.99) or 0.0)} ms (limit {self._limit:g})"
+        return f"bytes lay unread p99 {_rounded(self._longest)} ms (limit {self._limit:g})"
 
 
 class _Share:
@@ -84,7 +108,7 @@ def _rounded(value: float) -> str:
 class _Watched:
     """One limit, with its hysteresis."""
 
-    def __init__(self, quantity: _Lag | _Share) -> None:
+    def __init__(self, quantity: _Lag | _Unread | _Share) -> None:
         self._quantity = quantity
         self.is_open = False
         self.began = self.last = 0.0
@@ -111,7 +135,8 @@ class Verdict:
         self.span: Span | None = None
         """The span that lasts, or else the last one."""
         self._watched = [
-            _Watched(_Lag(limits.hub_lag)),
+            _Watched(_Lag(limits)),
+            _Watched(_Unread(limits.unread)),
             _Watched(_Share("cpu", limits.cpu, "CPU {} of a core")),
             _Watched(_Share("throttled", limits.throttled, "container throttled for {} of the time")),
             _Watched(_Share("steal", limits.steal, "{} of the time stolen by the host")),
