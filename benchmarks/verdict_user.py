@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -53,7 +54,7 @@ class Asking(AsyncWebSocketUser):
         kind = "constant" if connected % 2 else "spread"
         async with self.ws.connect(f"/{kind}") as server:
             while began is None:
-                await server.ping()
+                await asyncio.sleep(0.1)
             async for _ in self.pace(EACH, late="skip"):
                 answer = await server.request("?", name=kind)
                 server_times[kind].append(float(answer))
@@ -72,7 +73,7 @@ def watch(environment: Any) -> None:
     since = perf_counter()
     while (left := since + SECONDS - perf_counter()) > 0:
         gevent.sleep(min(3.0, left))
-        samples.append(generator.sample())
+        samples.append(generator.sample() or {})
     length = perf_counter() - since
     rows = {}
     for kind, times in server_times.items():

@@ -50,10 +50,11 @@ class _Span:
     why: str
 
     def __str__(self) -> str:
-        return (
-            f"saturated{self.where} from {_clock(self.began)} to {_clock(self.ended or time())}: {self.why}. "
-            "Times of that span are partly this machine's."
-        )
+        if self.ended is None:
+            when, times = f"since {_clock(self.began)}", "Times from then on"
+        else:
+            when, times = f"from {_clock(self.began)} to {_clock(self.ended)}", "Times of that span"
+        return f"saturated{self.where} {when}: {self.why}. {times} are partly this machine's."
 
 
 @dataclass
@@ -86,12 +87,7 @@ def hear(environment: Environment, worker_id: str, found: Found) -> None:
         span = _Span(worker_id, _where(environment, worker_id), now - told["began"], None, told["why"])
         _run.spans[worker_id, told["number"]] = span
         if ended is None:
-            _logger.warning(
-                "Generator saturated%s since %s: %s. Times from then on are partly this machine's.",
-                span.where,
-                _clock(span.began),
-                span.why,
-            )
+            _logger.warning("Generator %s", span)
     if ended is not None and span.ended is None:
         span.why = told["why"]
         _end(span, now - ended)
@@ -128,7 +124,6 @@ def lines(environment: Environment) -> list[str]:
     """The block at the end of a run."""
     if not _run.blocked:
         return []
-    settle(environment)
     places = [
         f"{place['where']} held {_HELD[place['what']]}{_where(environment, worker)} for {place['ms']} ms"
         for worker, found in _run.blocked.items()
@@ -189,3 +184,10 @@ def on_quitting(environment: Environment, **_: Any) -> None:
     if getattr(environment.parsed_options, FAIL_OPTION, False) and _run.counting():
         _logger.error("The generator was saturated: exit code %d (--ws-fail-when-saturated)", EXIT_CODE)
         environment.process_exit_code = EXIT_CODE
+
+
+def on_quit(**_: Any) -> None:
+    """Before the end of the run is printed: a worker that was too busy to say that it has ended has ended now."""
+    for span in _run.spans.values():
+        if span.ended is None:
+            _end(span, time())

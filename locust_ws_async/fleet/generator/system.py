@@ -38,7 +38,9 @@ def throttled_files(root: Path = _CGROUPS, own: Path = _OWN_CGROUP) -> list[Path
         names = [line[3:] for line in own.read_text().splitlines() if line.startswith("0::")]
     except OSError:
         return []
-    parts = [part for part in names[0].split("/") if part not in ("", "..")] if names else []
+    if not names:
+        return []
+    parts = [part for part in names[0].split("/") if part not in ("", "..")]
     files = [root.joinpath(*parts[:depth], "cpu.stat") for depth in range(len(parts), -1, -1)]
     return [file for file in files if _throttled(file) is not None]
 
