@@ -1,6 +1,6 @@
 """Does the generator know when it is saturated, and before its numbers are wrong?
 
-    python -m benchmarks.verdict             everything, about an hour; makes benchmarks/results/verdict.md and .svg
+    python -m benchmarks.verdict             about an hour; writes the end of docs/generator.md, and its figure
     python -m benchmarks.verdict --small     two runs of each, few and short steps: does it work?
 
 A server that knows its own delays answers the users of one Locust process, which has a core of its own: half of them
@@ -43,6 +43,7 @@ from .report import table
 
 CONSTANT = 0.020  # seconds
 SPREAD = (-3.9, 0.69)  # of the logarithm of the seconds: median 20 ms, p99 100 ms
+DOCUMENT = ROOT / "docs" / "generator.md"
 USERS, WORK = 200, 60
 ENGINES = {"websockets": "the kernel's times of arrival", "picows": "times of reading"}
 STEPS = (0.05, 0.2, 0.35, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.1)
@@ -139,14 +140,18 @@ async def run(cores: Cores, url: str, rate: float, seconds: float, engine: str =
     )
 
 
-def crossing(outcomes: list[Outcome]) -> float | None:
-    """The hub lag p99 from which on some percentile is off, between the steps by a straight line."""
+def told(engine: str, outcomes: list[Outcome]) -> str:
+    """From which lag on some percentile is off, between the steps by a straight line."""
     steps = sorted(outcomes, key=lambda each: each.lag_p99)
+    text = f"The limit of the verdict is {LIMITS[engine]:g} ms. "
+    if steps[0].worst > 1.0:
+        return text + "Percentiles are off at the lowest lag already."
     for before, after in pairwise(steps):
-        if before.worst <= 1.0 < after.worst:
+        if after.worst > 1.0:
             part = (1.0 - before.worst) / (after.worst - before.worst)
-            return before.lag_p99 + part * (after.lag_p99 - before.lag_p99)
-    return None
+            lag = before.lag_p99 + part * (after.lag_p99 - before.lag_p99)
+            return text + f"Percentiles are off from a lag of {lag:.1f} ms on."
+    return text + "No percentile was off."
 
 
 def plot(curves: dict[str, list[Outcome]], path: Path) -> None:
@@ -191,7 +196,7 @@ def curve_table(outcomes: list[Outcome]) -> str:
     return table(head, rows)
 
 
-async def measured(small: bool) -> str:
+async def measured(small: bool, figure: Path) -> str:
     cores = Cores()
     if cores.server is not None:
         os.sched_setaffinity(0, {cores.server})
@@ -230,14 +235,12 @@ async def measured(small: bool) -> str:
             for step in STEPS[::3] if small else STEPS:
                 curves[engine].append(await run(cores, url, most * step, seconds, engine))
                 print(f"{engine} {step:.0%}: {curves[engine][-1]}", flush=True)
-    plot(curves, ROOT / "benchmarks" / "results" / "verdict.svg")
+    plot(curves, figure)
     for engine, outcomes in curves.items():
-        lag = crossing(outcomes)
         text += [
             "",
-            f"{engine}, {ENGINES[engine]}: milliseconds by which each reported percentile is above the server's. The "
-            f"limit of the verdict is {LIMITS[engine]:g} ms. "
-            + ("No percentile was off." if lag is None else f"Percentiles are off from a lag of {lag:.1f} ms on."),
+            f"{engine}, {ENGINES[engine]}: milliseconds by which each reported percentile is above the server's. "
+            + told(engine, outcomes),
             "",
             curve_table(outcomes),
         ]
@@ -247,9 +250,17 @@ async def measured(small: bool) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.verdict", description="Is the verdict right?")
     parser.add_argument("--small", action="store_true", help="two runs of each, few and short steps")
-    text = asyncio.run(measured(parser.parse_args().small))
-    (ROOT / "benchmarks" / "results" / "verdict.md").write_text(text)
-    print("\n" + text)
+    small = parser.parse_args().small
+    folder = Path(tempfile.mkdtemp()) if small else ROOT / "docs" / "images"
+    text = asyncio.run(measured(small, folder / "generator.svg"))
+    print(f"\n{text}\nthe figure is {folder / 'generator.svg'}")
+    if not small:
+        page = DOCUMENT.read_text()
+        before, begin, rest = page.partition("<!-- measured: verdict -->\n")
+        _, end, after = rest.partition("<!-- end -->")
+        DOCUMENT.write_text(
+            f"{before}{begin}![Error of percentiles over hub lag](images/generator.svg)\n\n{text}{end}{after}"
+        )
 
 
 if __name__ == "__main__":

@@ -66,6 +66,8 @@ def watch(environment: Any) -> None:
     while connected < PLAN["users"]:
         gevent.sleep(0.1)
     gevent.sleep(PLAN["settle"])
+    while generator.as_json()["saturated"]:  # by the connects
+        gevent.sleep(0.1)
     began = perf_counter()
     gevent.sleep(PLAN["warm_up"])
     environment.stats.reset_all()
