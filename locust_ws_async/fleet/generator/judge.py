@@ -25,10 +25,10 @@ __all__ = ["MESSAGE", "Found", "as_json", "hear", "lines", "settle", "spans"]
 MESSAGE = "ws_generator"
 
 Found = dict[str, Any]
-"""What a process sends: ``{"run": id, "blocked": [{"where", "ms", "what"}], "span": {...} or None}``.
+"""What a process sends: ``{"run": id, "blocked": [{"where", "ms", "what"}], "spans": [...]}``.
 
-The span is the last one of the process, with ``number``, ``why``, and with ``began`` and ``ended`` (or None) as seconds
-before now: so the clocks of the machines do not matter."""
+These are its last spans, each with ``number``, ``why``, and with ``began`` and ``ended`` (or None) as seconds ago:
+so the clocks of the machines do not matter, and a message that was lost is made good by the next."""
 
 EXIT_CODE = 3
 _MOST_LINES = 10  # spans, and places, of the block at the end of a run
@@ -78,19 +78,18 @@ def hear(environment: Environment, worker_id: str, found: Found) -> None:
     if found["run"] != run_id():  # of a run before this one
         return
     _run.blocked[worker_id] = found["blocked"]
-    told = found["span"]
-    if told is None:
-        return
-    now, ended = time(), told["ended"]
-    span = _run.spans.get((worker_id, told["number"]))
-    if span is None:
-        span = _Span(worker_id, _where(environment, worker_id), now - told["began"], None, told["why"])
-        _run.spans[worker_id, told["number"]] = span
-        if ended is None:
-            _logger.warning("Generator %s", span)
-    if ended is not None and span.ended is None:
-        span.why = told["why"]
-        _end(span, now - ended)
+    now = time()
+    for told in found["spans"]:
+        key, ended = (worker_id, told["number"]), told["ended"]
+        span = _run.spans.get(key)
+        if span is None:
+            where = _where(environment, worker_id)
+            span = _run.spans[key] = _Span(worker_id, where, now - told["began"], None, told["why"])
+            if ended is None:
+                _logger.warning("Generator %s", span)
+        if ended is not None and span.ended is None:
+            span.why = told["why"]
+            _end(span, now - ended)
 
 
 def spans() -> list[dict[str, Any]]:

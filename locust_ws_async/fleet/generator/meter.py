@@ -86,8 +86,8 @@ class Meter:
         self.turns += 1
         self._on_turn(self.turned, now)
         self.turned = now
+        self._arm(max(0.0, due - now))
         if now - self._began >= 1.0:
             second = Second(self._began, now, self._lags, self._clocks.shares(), unread.take())
             self._began, self._lags = now, []
             self._on_second(second)
-        self._arm(max(0.0, due - perf_counter()))

@@ -124,13 +124,17 @@ class Generator:
                 self._master_knows = False
 
     def _found(self) -> Found:
-        now, span = perf_counter(), self._verdict.span
-        ended = None if span is None or span.ended is None else now - span.ended
-        return {
-            "run": run_id(),
-            "blocked": self._blocked(),
-            "span": span and {"number": span.number, "began": now - span.began, "ended": ended, "why": span.why},
-        }
+        now = perf_counter()
+        spans = [
+            {
+                "number": span.number,
+                "began": now - span.began,
+                "ended": None if span.ended is None else now - span.ended,
+                "why": span.why,
+            }
+            for span in self._verdict.spans
+        ]
+        return {"run": run_id(), "blocked": self._blocked(), "spans": spans}
 
     def _blocked(self) -> list[dict[str, Any]]:
         longest = sorted(self._places.items(), key=lambda item: item[1], reverse=True)[:_MOST_PLACES]

@@ -86,7 +86,10 @@ class SystemClocks:
 
     def _read_steal(self) -> tuple[float, float] | None:
         """What was stolen so far, and the time of all cores."""
-        times = psutil.cpu_times()
+        try:
+            times = psutil.cpu_times()
+        except OSError:  # a system that does not let us see
+            return None
         steal = getattr(times, "steal", None)
         guest = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)  # which user and nice contain
         return None if steal is None else (steal, sum(times) - guest)

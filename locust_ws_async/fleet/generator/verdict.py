@@ -9,7 +9,7 @@ verdict says is of the seconds that were over.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
 from itertools import count
 
@@ -22,6 +22,7 @@ __all__ = ["Span", "Verdict"]
 
 BEGINS, ENDS = 3.0, 5.0  # seconds
 
+_KEPT = 8  # spans: what a master that was away for a while has to be told
 _numbers = count(1)  # of the spans of this process, also of one that is judged anew
 
 
@@ -132,8 +133,8 @@ class Verdict:
     """Takes one second after the other, and knows whether the process is saturated."""
 
     def __init__(self, limits: Limits) -> None:
-        self.span: Span | None = None
-        """The span that lasts, or else the last one."""
+        self.spans: deque[Span] = deque(maxlen=_KEPT)
+        """The last spans; the newest may still last."""
         self._watched = [
             _Watched(_Lag(limits)),
             _Watched(_Unread(limits.unread)),
@@ -146,7 +147,7 @@ class Verdict:
     @property
     def is_saturated(self) -> bool:
         """Whether a span lasts."""
-        return self.span is not None and self.span.ended is None
+        return bool(self.spans) and self.spans[-1].ended is None
 
     def take(self, second: Second) -> bool:
         """Take the next second; returns whether a span has begun or ended with it."""
@@ -158,10 +159,9 @@ class Verdict:
             return was and self._end()
         if not was:
             self._texts = {}
-            self.span = Span(next(_numbers), min(each.began for each in opened.values()), None, "")
-        assert self.span is not None
+            self.spans.append(Span(next(_numbers), min(each.began for each in opened.values()), None, ""))
         self._texts |= {index: watched.text for index, watched in opened.items()}
-        self.span.why = "; ".join(text for _, text in sorted(self._texts.items()))
+        self.spans[-1].why = "; ".join(text for _, text in sorted(self._texts.items()))
         return not was
 
     def finish(self) -> bool:
@@ -169,6 +169,5 @@ class Verdict:
         return self.is_saturated and self._end()
 
     def _end(self) -> bool:
-        assert self.span is not None
-        self.span.ended = max(self._watched[index].last for index in self._texts)
+        self.spans[-1].ended = max(self._watched[index].last for index in self._texts)
         return True
