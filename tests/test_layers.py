@@ -98,6 +98,9 @@ ORDER = """
     fleet.numbers
     fleet.transport             from the workers to the master
     fleet.history
+    fleet.files
+    fleet.summary
+    fleet.web
     fleet                       what master and workers know together
     http_session                Locust's side
     request_events
