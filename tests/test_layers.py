@@ -99,6 +99,9 @@ ORDER = """
     fleet.numbers
     fleet.transport             from the workers to the master
     fleet.history
+    fleet.files
+    fleet.summary
+    fleet.web
     fleet.generator             how late each process is, and whether its times are partly its own
     fleet                       what master and workers know together
     http_session                Locust's side

@@ -4,7 +4,9 @@ counters   what this process counts
 numbers    the numbers of one process, or of all together
 transport  from the workers to the master
 history    second by second
-web        the JSON of all this
+files      that as a CSV file
+summary    the block at the end of a run
+web        pages in Locust's web UI
 generator  how late each process is, and whether its times are partly its own
 """
 
@@ -14,7 +16,8 @@ from locust import events
 from locust.env import Environment
 from locust.runners import WorkerRunner
 
-from . import counters, generator, history, transport, web
+from ..statistics.end_of_run import add_section
+from . import counters, files, generator, history, summary, transport, web
 from .counters import gauge, tally
 
 __all__ = ["gauge", "register", "tally"]
@@ -30,8 +33,10 @@ def register() -> None:
             if name.startswith("on_"):
                 getattr(hooks, name.removeprefix("on_")).add_listener(listener)
     hooks.init.add_listener(_reset_as_the_runner_does)
-    generator.register()
     transport.each_second(history.record)
+    transport.each_second(files.write_line)
+    add_section(summary.lines)
+    generator.register()
 
 
 def _reset_as_the_runner_does(environment: Environment, **_: Any) -> None:
