@@ -369,7 +369,8 @@ def test_the_span_of_a_worker_that_is_killed_ends(start: Start) -> None:
     )
     master = start(
         source,
-        *("--master", "--headless", "--expect-workers", "2", "--master-bind-port", port, "-u", "2", "-r", "2", *LIMIT),
+        *("--master", "--headless", "--expect-workers", "2", "--master-bind-port", port, "-u", "2", "-r", "2"),
+        *("--run-time", f"{60 * SCALE:.0f}s", *LIMIT),
     )
     busy = start(source, "--worker", "--master-port", port, BUSY="1")
     start(source, "--worker", "--master-port", port)
@@ -378,7 +379,7 @@ def test_the_span_of_a_worker_that_is_killed_ends(start: Start) -> None:
     for line in master.process.stderr:
         log.append(line)
         if "saturated on worker" in line and "since" in line:
-            busy.process.kill()
+            busy.kill()
         if "saturated on worker" in line and " to " in line:
             break
     assert re.search(f"Generator {SPAN.format(where=r' on worker [01]')}", log[-1])
