@@ -81,7 +81,9 @@ class Outcome:
     rows: dict[str, dict[str, tuple[float, float]]]
     """By kind and percentile: reported, and by the server."""
     verdicts: list[float]
+    """When each came, in seconds from the beginning of the load."""
     spans: list[dict[str, Any]]
+    """Those that last, or end, after that."""
 
     def off(self) -> dict[str, float]:
         """By how much each reported percentile is off, in units of what is allowed: 1 ms or 2 %, whichever is more."""
@@ -215,8 +217,8 @@ async def measured(small: bool, figure: Path) -> str:
         for number in range(runs):
             half = await run(cores, url, most / 2, seconds)
             full = await run(cores, url, TOO_MUCH, seconds)
-            when = min((each for each in full.verdicts if each >= 0), default=float("inf"))
-            calm += not half.verdicts
+            when = min(full.verdicts, default=float("inf"))
+            calm += not half.spans
             in_time += when <= IN_TIME
             latest = max(latest, when)
             print(

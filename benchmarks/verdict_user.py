@@ -7,7 +7,7 @@ import json
 import logging
 import os
 from collections import defaultdict
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any
 
 import gevent
@@ -66,9 +66,11 @@ def watch(environment: Any) -> None:
     while connected < PLAN["users"]:
         gevent.sleep(0.1)
     gevent.sleep(PLAN["settle"])
-    while generator.as_json()["saturated"]:  # by the connects
+    for _ in range(600):  # at most a minute
+        if not generator.as_json()["saturated"]:  # by the connects
+            break
         gevent.sleep(0.1)
-    began = perf_counter()
+    began, began_at = perf_counter(), time()
     gevent.sleep(PLAN["warm_up"])
     environment.stats.reset_all()
     server_times.clear()
@@ -89,8 +91,8 @@ def watch(environment: Any) -> None:
         "rate": sum(map(len, server_times.values())) / length,
         "rows": rows,
         "samples": samples,
-        "verdicts": verdicts,
-        "spans": generator.spans(),
+        "verdicts": [seconds for seconds in verdicts if seconds >= 0],
+        "spans": [span for span in generator.spans() if span["to"] is None or span["to"] > began_at],
     }
     with open(PLAN["result"], "w") as file:
         json.dump(result, file)
