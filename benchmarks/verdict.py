@@ -175,7 +175,7 @@ def plot(curves: dict[str, list[Outcome]], path: Path) -> None:
     axes.set_yscale("log")
     axes.set_xlim(left=0)
     axes.set_xlabel("hub lag p99, ms")
-    axes.set_ylabel("error of the worst percentile, in units of what is allowed")
+    axes.set_ylabel("error of the worst percentile, of what is allowed")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     figure.savefig(path, bbox_inches="tight")
