@@ -349,9 +349,10 @@ class Clock(Protocol):
 class StampedReader:
     """Reads for a socket's transport, in place of asyncio's ``_read_ready__get_buffer()``, and as it does."""
 
-    __slots__ = ("_clock", "_socket", "_space", "_transport")
+    __slots__ = ("_clock", "_is_tls", "_socket", "_space", "_transport")
 
-    def __init__(self, transport: Any, socket: Any, clock: Clock, space: int) -> None:
+    def __init__(self, transport: Any, socket: Any, clock: Clock, space: int, *, is_tls: bool) -> None:
+        self._is_tls = is_tls
         self._transport = transport
         self._socket = socket
         self._clock = clock
@@ -362,7 +363,8 @@ class StampedReader:
         """
         Let *transport*, or the one beneath its TLS, read so from now on, if it is asyncio's.
 
-        Its protocol must be a buffered one, and stay so.
+        Its protocol must be a buffered one, and stay the same. Without TLS it has an attribute ``buffers``: a tuple of
+        what ``get_buffer()`` would return, or None where that has to be asked.
 
         Args:
             transport: the one that a protocol knows.
@@ -370,10 +372,10 @@ class StampedReader:
             clock: makes times of arrival of what the kernel tells.
             space: bytes that the kernel's word takes.
         """
-        if isinstance(transport, _TLSTransport):
+        if is_tls := isinstance(transport, _TLSTransport):
             transport = cast(Any, transport)._ssl_protocol._transport
         if READS_STRAIGHT and type(transport) is _SocketTransport:
-            read = cls(transport, socket, clock, space).read
+            read = cls(transport, socket, clock, space, is_tls=is_tls).read
             transport._read_ready = read  # what resume_reading() takes as well
             transport._add_reader(transport._sock_fd, read)
 
@@ -385,7 +387,10 @@ class StampedReader:
         protocol = transport._protocol
         socket = self._socket
         try:
-            nbytes, ancillary, _, _ = socket.recvmsg_into((protocol.get_buffer(-1),), self._space)
+            buffers = None if self._is_tls else protocol.buffers
+            if buffers is None:
+                buffers = (protocol.get_buffer(-1),)
+            nbytes, ancillary, _, _ = socket.recvmsg_into(buffers, self._space)
         except (BlockingIOError, InterruptedError):
             return
         except (SystemExit, KeyboardInterrupt):

@@ -12,7 +12,7 @@ from math import ceil
 
 from ..wire.stamps import stamps
 
-__all__ = ["Unread", "connections", "restart", "take", "total"]
+__all__ = ["Unread", "connections", "restart", "take", "total", "unused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,11 @@ def take() -> Unread | None:
 def total() -> Unread | None:
     """What was read since :func:`restart`, whoever takes meanwhile; None for nothing."""
     return _figures(_taken + stamps.lags, max(_longest, stamps.longest))
+
+
+def unused() -> int:
+    """How many reads had no stamp, or one that could not be right, since :func:`restart`."""
+    return stamps.refused + stamps.missing
 
 
 def restart() -> None:

@@ -158,6 +158,7 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         "_work",
         "_write",
         "_writing_paused",
+        "buffers",
         "request",
         "response",
         "subprotocol",
@@ -193,6 +194,8 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         self.subprotocol = subprotocol
         self._kernel = kernel
         self._shared = _shared_buffer()
+        self.buffers: tuple[memoryview] | None = None
+        """What the next read goes into; None: ask :meth:`get_buffer`."""
         self._bytes = cast(bytearray, self._shared.obj)
         self._max_size = settings.max_size
         parser = self._parser = ClientProtocol(uri, state=State.OPEN, max_size=settings.max_size, logger=_log)
@@ -229,6 +232,7 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         if sizehint <= _LARGEST_HINT:
             return None
         self._fast_path_limit = NO_FAST_PATH
+        self.buffers = None
         return memoryview(bytearray(sizehint + _TLS_RECORD))
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -299,6 +303,7 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
             self._splitter = None  # and with it the memory of a payload that was under way
         allowed = self._splitter is not None and self._work is None and self._splitter.between_messages
         self._fast_path_limit = min(self._max_size, 65535) if allowed else NO_FAST_PATH
+        self.buffers = (self._shared,) if allowed else None
 
     def _parse(self, data: bytes, arrived: float) -> Iterator[None]:
         parser = self._parser
