@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cache
 from typing import Any
 from weakref import WeakSet
@@ -62,7 +63,7 @@ def _let_children_end(environment: Environment) -> None:
     environment.events.worker_connect.add_listener(  # type: ignore[no-untyped-call] # Locust's has no types
         lambda client_id, **_: came.add(client_id)
     )
-    with gevent.Timeout(_CHILD_STARTS_WITHIN, False):
+    with suppress(gevent.Timeout), gevent.Timeout(_CHILD_STARTS_WITHIN):
         while len(came) < children:
             gevent.sleep(0.02)
 
