@@ -141,7 +141,7 @@ def bars(rows: list[tuple[str, dict[str, float]]]) -> str:
     parts = [
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 300" font-family="sans-serif" font-size="12">',
         '<rect width="640" height="300" fill="white"/>',
-        '<text x="20" y="24" font-size="14">50 users ask a server that takes 20 ms; the process is held up for 200 ms, '
+        '<text x="20" y="24" font-size="13">50 users ask a server that takes 20 ms; the process is held up for 200 ms, '
         "twice a second</text>",
     ]
     for number, (label, row) in enumerate(rows):

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from .checks import names_in, require, unsupported
 
 __all__ = [
+    "SAMPLED",
     "SHARED_ATTRIBUTES",
     "Handle",
     "NativeSocket",
@@ -333,6 +334,9 @@ def _reads_straight() -> bool:
 
 READS_STRAIGHT = _reads_straight()
 
+SAMPLED = 15
+"""A clock is asked about a stamp in whose nanoseconds all these bits are 0: one of 16."""
+
 _timespec = struct.Struct("=qq").unpack  # seconds and nanoseconds
 
 
@@ -407,7 +411,7 @@ class StampedReader:
         if ancillary and now < clock.trusted_until:
             seconds, nanoseconds = _timespec(ancillary[0][2])
             arrived = seconds - clock.offset + nanoseconds * 1e-9
-            if socket.arrived <= arrived <= now and now - arrived <= clock.longest and nanoseconds & 15:
+            if socket.arrived <= arrived <= now and now - arrived <= clock.longest and nanoseconds & SAMPLED:
                 socket.arrived = arrived
             else:
                 socket.arrived = clock.arrival(ancillary, socket.arrived, now)

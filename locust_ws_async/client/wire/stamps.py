@@ -25,7 +25,7 @@ from time import perf_counter, time
 from typing import TYPE_CHECKING
 
 from ...fast_paths import PLAIN
-from ...internals.cpython import NativeSocket, StampedReader
+from ...internals.cpython import SAMPLED, NativeSocket, StampedReader
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -50,9 +50,6 @@ _TRUST = 0.01
 _SETTLING = 1.0
 """Seconds after a step in which no stamp is used, as the bytes may have come before it."""
 
-_SAMPLING = 16
-"""Of the lags that come while the offset is trusted, one of so many is counted, and as so many."""
-
 _logger = logging.getLogger("locust_ws_async.client")
 
 
@@ -64,7 +61,8 @@ class Stamps:
     Attributes:
         offset: how far the time of day is ahead of ``perf_counter()``, in seconds.
         trusted_until: until when that needs no look, by ``perf_counter()``.
-        lags: how many reads had which lag, in milliseconds: to 1/64 below 64, and to a whole one above.
+        lags: how many reads had which lag, in milliseconds: to 1/64 below 64, and to a whole one above. Of those that
+            come while the offset is trusted one of 16 is counted, and as 16; and each that is the longest so far.
         longest: the longest lag, in seconds.
         refused: how many reads had a stamp that was not used, since it could not be right.
         missing: how many had none, as the first of a process may.
@@ -110,11 +108,17 @@ class Stamps:
             self.refused += 1
             return now
         lag = max(0.0, now - arrived)
+        weight = 0
         if lag > self.longest:
             self.longest = lag
-        if not trusted or nanoseconds % _SAMPLING == 0:
+            weight = 1
+        if not trusted:
+            weight = 1
+        elif not nanoseconds & SAMPLED:
+            weight = SAMPLED + 1
+        if weight:
             milliseconds = int(lag * 64000) / 64 if lag < 0.064 else int(lag * 1000)
-            self.lags[milliseconds] += _SAMPLING if trusted else 1
+            self.lags[milliseconds] += weight
         return min(arrived, now)
 
     def _look_at_offset(self, now: float) -> None:
