@@ -334,8 +334,8 @@ def _reads_straight() -> bool:
 
 READS_STRAIGHT = _reads_straight()
 
-SAMPLED = 15
-"""A clock is asked about a stamp in whose nanoseconds all these bits are 0: one of 16."""
+SAMPLED = 63
+"""A clock is asked about a stamp in whose nanoseconds all these bits are 0: one of 64."""
 
 _timespec = struct.Struct("=qq").unpack  # seconds and nanoseconds
 
@@ -407,7 +407,8 @@ class StampedReader:
             return
         clock = self._clock
         now = perf_counter()
-        # What clock.arrival() would return, where it would note nothing.
+        # Fast path "stamp and bytes at once": 5.2 k instructions a read less (benchmarks/README.md). This is what
+        # clock.arrival() would return, where it would note nothing. The plain twin is StampedSocket.recv_into().
         if ancillary and now < clock.trusted_until:
             seconds, nanoseconds = _timespec(ancillary[0][2])
             arrived = seconds - clock.offset + nanoseconds * 1e-9

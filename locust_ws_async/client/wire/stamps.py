@@ -22,13 +22,10 @@ import sys
 from collections import Counter
 from math import inf
 from time import perf_counter, time
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ...fast_paths import PLAIN
 from ...internals.cpython import SAMPLED, NativeSocket, StampedReader
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 __all__ = ["AVAILABLE", "StampedSocket", "Stamps", "stamped", "stamps"]
 
@@ -62,7 +59,7 @@ class Stamps:
         offset: how far the time of day is ahead of ``perf_counter()``, in seconds.
         trusted_until: until when that needs no look, by ``perf_counter()``.
         lags: how many reads had which lag, in milliseconds: to 1/64 below 64, and to a whole one above. Of those that
-            come while the offset is trusted one of 16 is counted, and as 16; and each that is the longest so far.
+            come while the offset is trusted one of 64 is counted, and as 64; and each that is the longest so far.
         longest: the longest lag, in seconds.
         refused: how many reads had a stamp that was not used, since it could not be right.
         missing: how many had none, as the first of a process may.
@@ -169,7 +166,7 @@ class StampedSocket(NativeSocket):
             self.arrived = stamps.arrival(ancillary, self.arrived, perf_counter())
         return data
 
-    def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         count, ancillary, _, _ = self.recvmsg_into((buffer,), _SPACE)
         if count:
             self.arrived = stamps.arrival(ancillary, self.arrived, perf_counter())
