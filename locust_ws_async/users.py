@@ -45,7 +45,7 @@ from .pacing.arrivals import OnceThrough, Source, check_class
 from .pacing.pace import Late, Pace
 from .pacing.schedule import Law, Rate
 from .request_events import AGGREGATED, reporter, reports_apart
-from .statistics import buckets, end_of_run
+from .statistics import buckets, end_of_run, unread
 from .tasksets import call_on_stop, call_sync, enable_async, refuse_generators, refuse_unawaited, tag, task
 from .user_errors import (
     CONTROL_FLOW,
@@ -675,5 +675,6 @@ def _refuse_unawaited_tasks(cls: type[User], /, **kwargs: Any) -> None:
 buckets.install()
 end_of_run.register()
 pacing.register()
+unread.register()
 fleet.register()
 User.__init_subclass__ = classmethod(_refuse_unawaited_tasks)  # type: ignore[assignment] # set from outside

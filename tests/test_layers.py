@@ -42,7 +42,7 @@ LAYERS = {
     # flask and psutil: dependencies of Locust's
     "fleet": {"locust", "gevent", "flask", "psutil", "client", "bridge", "pacing", "statistics", "internals.cpython"},
     "pacing": {"locust", "gevent", "statistics", "internals.locust"},
-    "statistics": {"locust", "internals.locust"},
+    "statistics": {"locust", "internals.locust", "client"},
     "http_session": GLUE | {"requests"},  # a dependency of Locust's
     "client": {
         *("websockets", "picows", "python_socks", "idna", "exceptions", "hosting", "fast_paths", "masking", "secrets"),

@@ -7,13 +7,12 @@ It is known where times of arrival are the kernel's (``wire/stamps.py``).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 
-from ..wire.stamps import BUCKET, stamps
+from ..wire.stamps import stamps
 
-__all__ = ["Unread", "connections", "restart", "take", "total"]
+__all__ = ["Unread", "connections", "restart", "take", "total", "unused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +21,9 @@ class Unread:
     How long bytes lay unread, over some time: a figure for each read from a socket.
 
     Attributes:
-        count: reads.
-        p50, p99, max: milliseconds, exact to 0.015 below 62 ms, and to 1 above.
+        count: reads; an estimate, as the lags of a busy process are sampled.
+        p50, p99: milliseconds, to 1/64 below 64 ms and to a whole one above.
+        max: milliseconds, of all reads.
     """
 
     count: int
@@ -50,48 +50,51 @@ class _Connections:
 
 connections = _Connections()
 _taken: Counter[float] = Counter()  # by milliseconds
+_longest = 0.0  # seconds
 
 
 def take() -> Unread | None:
     """What was read since the last call of this; None for nothing, as where times of arrival are not the kernel's."""
-    lags = _present()
-    _taken.update(lags)
+    global _longest
+    lags, longest = stamps.lags, stamps.longest
     stamps.restart()
-    return _figures(lags)
+    _taken.update(lags)
+    _longest = max(_longest, longest)
+    return _figures(lags, longest)
 
 
 def total() -> Unread | None:
     """What was read since :func:`restart`, whoever takes meanwhile; None for nothing."""
-    return _figures(_taken + _present())
+    return _figures(_taken + stamps.lags, max(_longest, stamps.longest))
+
+
+def unused() -> int:
+    """How many reads had no stamp, or one that could not be right, since :func:`restart`."""
+    return stamps.refused + stamps.missing
 
 
 def restart() -> None:
     """Count everything anew."""
+    global _longest
     stamps.restart()
     stamps.refused = stamps.missing = 0
     connections.__init__()  # type: ignore[misc] # its attributes anew, in the same object
     _taken.clear()
+    _longest = 0.0
 
 
-def _present() -> Counter[float]:
-    lags: Counter[float] = Counter(
-        {(index + 1) * BUCKET * 1000: count for index, count in enumerate(stamps.short) if count}
-    )
-    lags.update({ms + 1.0: count for ms, count in stamps.long.items()})
-    return lags
-
-
-def _figures(lags: Mapping[float, int]) -> Unread | None:
-    """Each is the upper end of a bucket, by the nearest rank."""
+def _figures(lags: Counter[float], longest: float) -> Unread | None:
     count = sum(lags.values())
     if not count:
         return None
-    ranks = {fraction: max(1, ceil(fraction * count - 1e-6)) for fraction in (0.5, 0.99, 1.0)}
-    found: dict[float, float] = {}
-    below = 0
+    return Unread(count, _percentile(lags, 0.5), _percentile(lags, 0.99), longest * 1000)
+
+
+def _percentile(lags: Counter[float], fraction: float) -> float:
+    """The nearest rank."""
+    rank = max(1, ceil(fraction * sum(lags.values()) - 1e-6))
     for milliseconds in sorted(lags):
-        below += lags[milliseconds]
-        for fraction, rank in ranks.items():
-            if rank <= below:
-                found.setdefault(fraction, milliseconds)
-    return Unread(count, *found.values())
+        rank -= lags[milliseconds]
+        if rank <= 0:
+            break
+    return milliseconds

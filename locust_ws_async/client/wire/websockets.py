@@ -44,6 +44,7 @@ from .closing import code_in_frame
 from .compression import deflate_factory
 from .frames import BINARY, CLOSE, PING, PONG, TEXT
 from .interface import NOT_AGREED, NOT_OFFERED, EngineSettings, Sink, Target, Wire, invalid_header
+from .request import request_text
 from .splitter import FrameSplitter, Piece
 from .stamps import StampedSocket, stamped
 from .upgrade import Upgrade
@@ -76,21 +77,19 @@ def check_settings(settings: EngineSettings) -> None:
 async def open_wire(target: Target, sock: socket.socket, settings: EngineSettings, sink: Sink) -> Wire:
     """See :class:`~.interface.Engine`."""
     request = _request(target, settings)
+    text = request_text(request.path, request.headers.raw_items())
     stamped_sock = stamped(sock) if settings.arrival == "kernel" else None
 
     def send_request(transport: asyncio.Transport) -> str:
         sink.upgrading()
-        lines = "".join(f"{name}: {value}\r\n" for name, value in request.headers.raw_items())
-        head = f"GET {request.path} HTTP/1.1\r\n{lines}\r\n"
-        _log.debug("> %s", head)
-        transport.write(head.encode())
+        _log.debug("> %s", text)
+        transport.write(text.encode())
         return request.headers["Sec-WebSocket-Key"]
 
     def switch(transport: asyncio.Transport, answer: Answer, subprotocol: str | None, arrived: float) -> Wire:
-        assert answer.response is not None
         # Another loop than asyncio's reads by itself, so that the socket does not know.
         kernel = None if stamped_sock is None or stamped_sock.arrived < 0 else stamped_sock
-        wire = _Wire(target.uri, settings, sink, transport, request, answer.response, subprotocol, kernel)
+        wire = _Wire(target.uri, settings, sink, transport, text, answer, subprotocol, kernel)
         transport.set_protocol(wire)
         if kernel is not None:
             kernel.read_straight(transport)
@@ -151,6 +150,9 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         "_parser_only",
         "_ping_to_answer",
         "_reading_paused",
+        "_request_text",
+        "_response",
+        "_response_head",
         "_shared",
         "_sink",
         "_splitter",
@@ -158,15 +160,12 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         "_work",
         "_write",
         "_writing_paused",
-        "request",
-        "response",
+        "buffers",
         "subprotocol",
         "transport",
     )
 
     transport: asyncio.Transport
-    request: Request
-    response: Response
     subprotocol: str | None
 
     def __init__(
@@ -175,8 +174,8 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         settings: EngineSettings,
         sink: Sink,
         transport: asyncio.Transport,
-        request: Request,
-        response: Response,
+        request: str,
+        answer: Answer,
         subprotocol: str | None,
         kernel: StampedSocket | None,
     ) -> None:
@@ -188,11 +187,14 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         self._sink = sink
         self.transport = transport
         self._write = transport.write
-        self.request = request
-        self.response = response
+        response = answer.response
+        assert response is not None
+        self._keep(request, answer)
         self.subprotocol = subprotocol
         self._kernel = kernel
         self._shared = _shared_buffer()
+        self.buffers: tuple[memoryview] | None = None
+        """What the next read goes into; None: ask :meth:`get_buffer`."""
         self._bytes = cast(bytearray, self._shared.obj)
         self._max_size = settings.max_size
         parser = self._parser = ClientProtocol(uri, state=State.OPEN, max_size=settings.max_size, logger=_log)
@@ -229,6 +231,7 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         if sizehint <= _LARGEST_HINT:
             return None
         self._fast_path_limit = NO_FAST_PATH
+        self.buffers = None
         return memoryview(bytearray(sizehint + _TLS_RECORD))
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -299,6 +302,7 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
             self._splitter = None  # and with it the memory of a payload that was under way
         allowed = self._splitter is not None and self._work is None and self._splitter.between_messages
         self._fast_path_limit = min(self._max_size, 65535) if allowed else NO_FAST_PATH
+        self.buffers = (self._shared,) if allowed else None
 
     def _parse(self, data: bytes, arrived: float) -> Iterator[None]:
         parser = self._parser
