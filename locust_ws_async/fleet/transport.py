@@ -38,6 +38,7 @@ __all__ = [
     "contribute",
     "contributions",
     "each_second",
+    "has_left",
     "publish",
     "published",
     "total",
@@ -145,7 +146,7 @@ def workers() -> dict[str, tuple[Numbers, bool]]:
     return {
         worker_id: (worker.numbers(left=left), left)
         for worker_id, worker in _workers.items()
-        for left in (_left(worker_id),)
+        for left in (has_left(worker_id),)
     }
 
 
@@ -154,7 +155,7 @@ def contributions(key: str) -> dict[str, Any]:
     return {
         worker_id: worker.contributions[key]
         for worker_id, worker in _workers.items()
-        if key in worker.contributions and not _left(worker_id)
+        if key in worker.contributions and not has_left(worker_id)
     }
 
 
@@ -271,7 +272,8 @@ def _take(worker_id: str, report: dict[str, Any], users: int) -> None:
             _merges[key](worker_id, value)
 
 
-def _left(worker_id: str) -> bool:
+def has_left(worker_id: str) -> bool:
+    """Whether the master knows this worker no more, or misses it."""
     runner = None if _environment is None else _environment.runner
     if not isinstance(runner, MasterRunner):
         return False
