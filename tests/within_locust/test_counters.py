@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import gevent
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from locust_ws_async.client import WebSocketClient, WebSocketConnection
@@ -96,6 +96,7 @@ def test_shelves_are_used_again() -> None:
     assert len(counters.tally.shelves) <= 4
 
 
+@settings(deadline=None)
 @given(st.integers(1, 100_000))
 def test_a_long_history_keeps_its_sums_and_stays_small(seconds: int) -> None:
     lines = history._History()
