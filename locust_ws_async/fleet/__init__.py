@@ -7,6 +7,7 @@ history    second by second
 files      that as a CSV file
 summary    the block at the end of a run
 web        pages in Locust's web UI
+metrics    the numbers as metrics: for prometheus and opentelemetry, as they are called
 generator  how late each process is, and whether its times are partly its own
 """
 
@@ -17,12 +18,12 @@ from locust.env import Environment
 from locust.runners import WorkerRunner
 
 from ..statistics.end_of_run import add_section
-from . import counters, files, generator, history, summary, transport, web
+from . import files, generator, history, opentelemetry, prometheus, summary, transport, web
 from .counters import gauge, tally
 
 __all__ = ["gauge", "register", "tally"]
 
-_PARTS: tuple[Any, ...] = (counters, transport, history, web, generator.judge)
+_PARTS: tuple[Any, ...] = (transport, history, web, prometheus, opentelemetry, generator.judge)
 
 
 def register() -> None:

@@ -127,7 +127,10 @@ def as_json(since: float = 0.0) -> dict[str, Any]:
         else:
             shown[name] = values
     generator = transport.published("generator")
-    return shown | {"spans": [] if generator is None else generator["spans"]}
+    return shown | {
+        "first": columns["time"][0] if columns["time"] else None,  # who has earlier lines: they are another test's
+        "spans": [] if generator is None else generator["spans"],
+    }
 
 
 def on_test_start(**_: Any) -> None:

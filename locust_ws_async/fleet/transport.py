@@ -42,6 +42,7 @@ __all__ = [
     "publish",
     "published",
     "total",
+    "workers",
 ]
 
 LOCAL = "local"
@@ -135,9 +136,18 @@ _counts_seen: Counter[str] = Counter()
 def total() -> Numbers:
     """The sum of all workers."""
     numbers = Numbers()
-    for worker_id, worker in _workers.items():
-        numbers.add(worker.numbers(left=has_left(worker_id)))
+    for each, _ in workers().values():
+        numbers.add(each)
     return numbers
+
+
+def workers() -> dict[str, tuple[Numbers, bool]]:
+    """The numbers of each worker, by its id, and whether it has left."""
+    return {
+        worker_id: (worker.numbers(left=left), left)
+        for worker_id, worker in _workers.items()
+        for left in (has_left(worker_id),)
+    }
 
 
 def contributions(key: str) -> dict[str, Any]:
@@ -152,20 +162,20 @@ def contributions(key: str) -> dict[str, Any]:
 def as_json() -> dict[str, Any]:
     """What ``/websocket/stats`` answers."""
     runner = None if _environment is None else _environment.runner
-    workers = {
+    each_worker = {
         worker_id: {
-            **worker.numbers(left=has_left(worker_id)).as_json(),
-            **worker.contributions,
-            "age": monotonic() - worker.reported,
-            "left": has_left(worker_id),
+            **numbers.as_json(),
+            **_workers[worker_id].contributions,
+            "age": monotonic() - _workers[worker_id].reported,
+            "left": left,
         }
-        for worker_id, worker in _workers.items()
+        for worker_id, (numbers, left) in workers().items()
     }
     return {
         "time": time(),
         "state": None if runner is None else runner.state,
         "total": total().as_json(),
-        "workers": workers,
+        "workers": each_worker,
         **{key: value() for key, value in _published.items()},
     }
 
