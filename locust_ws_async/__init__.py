@@ -21,6 +21,7 @@ client reports what it does as Locust requests. The layers, of which each import
     hosting     what client and bridge have agreed on
     masking     URLs, headers and messages without secrets
     secrets     what a secret looks like
+    tracebacks  what of a traceback concerns the author of a locustfile
     exceptions  what can go wrong, for all of them
 """
 

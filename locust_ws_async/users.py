@@ -363,6 +363,14 @@ class AsyncUser(_User):
     def _is_being_stopped(self) -> bool:
         return self._stops or self._loop_host.killed
 
+    def _escalate(self, exc: BaseException) -> None:
+        """Take what the client met where no task waits for it: kills and control flow end the task that runs now."""
+        loop = self._loop_host.loop
+        if loop is None or not self.environment.catch_exceptions:
+            self._loop_host.propagate(exc)
+        else:
+            loop.call_exception_handler({"message": "exception in the background of a connection", "exception": exc})
+
     def _background_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Take what a background task or a callback of the loop has raised, as asyncio's exception handler."""
         exc = context.get("exception")
@@ -490,7 +498,7 @@ class AsyncWebSocketUser(AsyncUser):
             connect_backoff=self.connect_backoff,
             stopping=self._is_being_stopped,
             waited=partial(cancelled_waits(environment).add, self),
-            escalate=self._loop_host.propagate,
+            escalate=self._escalate,
             check_errors=(CatchResponseError,),
             control_flow=CONTROL_FLOW,
             # gevent's sockets are made for blocking calls; under an event loop they only cost memory and time.

@@ -36,14 +36,15 @@ LAYERS = {
     | {"user_errors", "class_checks"},
     "class_checks": GLUE,
     "tasksets": GLUE | {"user_errors"},
-    "user_errors": GLUE,
+    "user_errors": GLUE | {"tracebacks"},
     "request_events": GLUE | {"statistics"},
     "cancelled_waits": {"locust"},
     "pacing": {"locust", "gevent", "statistics", "internals.locust"},
     "statistics": {"locust", "internals.locust"},
     "http_session": GLUE | {"requests"},  # a dependency of Locust's
     "client": {
-        *("websockets", "picows", "python_socks", "idna", "exceptions", "hosting", "fast_paths", "masking", "secrets"),
+        *("websockets", "picows", "python_socks", "idna"),
+        *("exceptions", "hosting", "fast_paths", "masking", "secrets", "tracebacks"),
         *(CONTACTS | {"internals.websockets", "internals.picows"}),
     },
     "bridge": {"gevent", "greenlet", "hosting", "fast_paths", *CONTACTS, "internals.gevent"},
@@ -61,6 +62,7 @@ LAYERS = {
     "command": {"demo", "recording"},
     "masking": {"secrets"},
     "secrets": set(),
+    "tracebacks": set(),
     "demo": {"websockets"},
     "recording": {"secrets"},
 }
@@ -71,6 +73,7 @@ ORDER = """
     exceptions                  what can go wrong
     secrets                     what a secret looks like
     masking                     what is shown in place of one
+    tracebacks                  what of one concerns an author
     hosting                     what the client may ask of the loop that hosts it
     fast_paths
     internals                   private names of the libraries below

@@ -168,19 +168,11 @@ class WebSocketClient:
         """
         if (delay := self._not_before - monotonic()) > 0:
             await asyncio.sleep(delay)
-        next_url: Callable[[], Coroutine[Any, Any, str]] | None = None
         if callable(url):
-            path_or_url = url
-
-            async def next_url() -> str:
-                return join_url(self.base_url, await _path_of(path_or_url))
-
-            path = await _path_of(path_or_url)
-            url = join_url(self.base_url, path)
-            name = _name(name, path, url, options)
-        assert isinstance(name, str)
-        connection = WebSocketConnection(self, url, name, options)
-        connection.next_url = next_url
+            connection = self._without_url(url, name, options)
+        else:
+            assert isinstance(name, str)
+            connection = WebSocketConnection(self, url, name, options)
         try:
             await connection.open()
         except ConnectError:
@@ -194,7 +186,24 @@ class WebSocketClient:
             self._retry.succeeded()
         self._not_before = 0.0
         if len(self.connections) >= _MANY:
-            self._tell_of_many(name)
+            self._tell_of_many(connection.name)
+        return connection
+
+    def _without_url(
+        self, function: URLFunction, name: str | Callable[[str], str] | None, options: ConnectOptions
+    ) -> WebSocketConnection:
+        """A connection that asks this function for its URL, and is named by the first one, unless it has a name."""
+        provisional = name if isinstance(name, str) else f"{getattr(function, '__name__', 'URL')}()"
+        connection = WebSocketConnection(self, "", provisional, options)
+
+        async def next_url() -> str:
+            path = await _path_of(function)
+            url = join_url(self.base_url, path)
+            if not connection.url:
+                connection.name = _name(name, path, url, options)
+            return url
+
+        connection.next_url = next_url
         return connection
 
     def _tell_of_many(self, name: str) -> None:
