@@ -24,7 +24,7 @@ from .opening.network import SocketFactory
 from .opening.url import join_url, without_credentials
 from .options import ConnectOptions, ConnectSettings, result_of
 from .session.backoff import Backoff, Retry
-from .session.reports import CONNECTING, Waited
+from .session.reports import NOTHING_CAME, Waited
 from .wire import load_engine
 from .wire.interface import Sink
 
@@ -79,7 +79,7 @@ class WebSocketClient:
         reported: Collection[str] = ALL_ROWS,
         connect_backoff: Backoff | None = None,
         stopping: Callable[[], bool] = lambda: False,
-        waited: Waited = lambda operation, name, seconds, had_any: None,
+        waited: Waited = lambda operation, name, seconds, never: None,
         escalate: Callable[[BaseException], None] | None = None,
         check_errors: tuple[type[Exception], ...] = (),
         control_flow: tuple[type[Exception], ...] = (),
@@ -173,8 +173,12 @@ class WebSocketClient:
         else:
             assert isinstance(name, str)
             connection = WebSocketConnection(self, url, name, options)
+        started = perf_counter()
         try:
             await connection.open()
+        except asyncio.CancelledError:
+            self.note_cancelled("connect()", connection.name, started, "" if self.ever_connected else NOTHING_CAME)
+            raise
         except ConnectError:
             # Connects that fail together, of one task group, count once.
             if self._retry is not None and (now := monotonic()) >= self._not_before:
@@ -236,11 +240,10 @@ class WebSocketClient:
         """Return what takes the operations of this type; None if they are not reported."""
         return self.report if request_type in self.reported else None
 
-    def note_cancelled(self, operation: str, name: str, started: float, *, has_received: bool) -> None:
+    def note_cancelled(self, operation: str, name: str, started: float, never: str) -> None:
         """Tell of a wait that was cancelled, if that is because the user stops: it has no row."""
         if self.stopping():
-            had_any = self.ever_connected if operation == CONNECTING else has_received
-            self.waited(operation, name, perf_counter() - started, had_any)
+            self.waited(operation, name, perf_counter() - started, never)
 
     async def aclose(self, timeout: float | None = None) -> None:
         """

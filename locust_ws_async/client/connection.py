@@ -200,7 +200,7 @@ class WebSocketConnection(ConnectionLifecycle):
     async def _until_writable(self, started: float) -> None:
         began = self._life.state
         try:
-            await self.until_ready()
+            await self._until_ready()
         except ConnectionClosed as exc:
             await self.fail_as_closed(began, SEND, self.name, started, exc)
             raise
@@ -683,7 +683,7 @@ class WebSocketConnection(ConnectionLifecycle):
             ValueError: a code that must not be sent (RFC 6455 section 7.4), or a reason over 123 bytes.
         """
         self.start_close(_checked_close(code, reason))
-        await self.wait_closed()
+        await self._until_closed()
 
     def __enter__(self) -> Never:
         refuse_plain_with(self)

@@ -28,7 +28,7 @@ from ..options import ConnectOptions, result_of
 from ..wire.interface import CloseInfo, Sink, Wire
 from .backoff import Retry
 from .pings import Pings
-from .reports import CONNECTING, ConnectionOwner
+from .reports import ConnectionOwner
 from .state import ConnectionState, Decisions, Do, ReportRecovery, SendClose, ShortenCloseTimer, StartCloseTimer, State
 from .waiting import ConnectionWaits, initializing
 
@@ -144,12 +144,9 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
 
     async def open(self) -> None:
         """Connect for the first time, report that, and run ``on_connected``. Called by the client."""
-        started = perf_counter()
         try:
             await self._attempt(CONNECT)
-        except BaseException as exc:
-            if isinstance(exc, asyncio.CancelledError):
-                self.note_cancelled(CONNECTING, self.name, started)
+        except BaseException:
             self._do(self._life.give_up())
             raise
 
@@ -294,6 +291,14 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
 
     async def wait_closed(self) -> None:
         """Wait until the connection is closed for good, by whichever side. Cancelling changes nothing else."""
+        started = perf_counter()
+        try:
+            await self._until_closed()
+        except asyncio.CancelledError:
+            self.note_cancelled("wait_closed()", self.name, started, "")  # it is no sign of a mistake
+            raise
+
+    async def _until_closed(self) -> None:
         if self._life.state is State.CLOSED:
             await asyncio.sleep(0)  # a loop around this call must not stop everybody
         # An on_connected that closes the connection is part of the task `_reconnecting`, and must not wait for that.
