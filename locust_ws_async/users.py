@@ -20,7 +20,7 @@ from locust import TaskSet, User, events
 from locust.env import Environment
 from locust.exception import CatchResponseError
 
-from . import pacing
+from . import pacing, shown_hosts
 from .bridge import LoopHost
 from .cancelled_waits import cancelled_waits
 from .class_checks import check_classes, tell_of_unknown_settings, values_on, watch_names
@@ -664,9 +664,11 @@ def _refuse_unawaited_tasks(cls: type[User], /, **kwargs: Any) -> None:
         refuse_unawaited(cls)
 
 
-# What importing this changes in Locust: how finely it tells times apart, what it prints at its end, and that its own
-# user classes, which never await a task, are told so. It also adds listeners of its documented events.
+# What importing this changes in Locust: how finely it tells times apart, what it prints at its end, how it shows a host
+# that holds a password, and that its own user classes, which never await a task, are told so. It also adds listeners of
+# its documented events.
 buckets.install()
 end_of_run.register()
 pacing.register()
+shown_hosts.register()
 User.__init_subclass__ = classmethod(_refuse_unawaited_tasks)  # type: ignore[assignment] # set from outside

@@ -33,8 +33,9 @@ LAYERS = {
     "__init__": {"users"},
     "users": GLUE
     | {"tasksets", "request_events", "http_session", "statistics", "pacing", "cancelled_waits"}
-    | {"user_errors", "class_checks"},
+    | {"user_errors", "class_checks", "shown_hosts"},
     "class_checks": GLUE,
+    "shown_hosts": GLUE | {"masking", "flask", "jinja2", "werkzeug"},  # dependencies of Locust's
     "tasksets": GLUE | {"user_errors"},
     "user_errors": GLUE | {"tracebacks"},
     "request_events": GLUE | {"statistics"},
@@ -102,6 +103,7 @@ ORDER = """
     user_errors                 what of the errors of a user Locust is told
     tasksets
     class_checks
+    shown_hosts
     users
     __init__
 
