@@ -136,7 +136,7 @@ class ConnectOptions:
 
     max_size: int | None = 2**20
     """The most bytes that a received message may have. A longer message ends the connection with close code 1009. None
-    sets no limit."""
+    sets no limit, so that only one that says that it is longer than the machine's memory is refused."""
 
     max_queue: int | None = 1024
     """How many messages may wait for ``recv``, and how many for an ``async def`` handler of ``on`` that is still busy;

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import sys
 
 from ...exceptions import ConnectTimeout, HandshakeError, HandshakeRejected
 from ..observing.timing import ConnectPhases
@@ -22,12 +21,23 @@ __all__ = ["connect_to_url", "engine_settings"]
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
+def _memory() -> int:
+    """Bytes of memory of this machine; where Python does not tell them, of a very large one."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # Windows has no sysconf
+        return 2**40
+
+
+_MEMORY = _memory()
+
+
 def engine_settings(options: ConnectOptions) -> EngineSettings:
     """What an engine needs to know of these options."""
     return EngineSettings(
         compression=options.compression,
         subprotocols=options.subprotocols,
-        max_size=sys.maxsize if options.max_size is None else options.max_size,
+        max_size=_MEMORY if options.max_size is None else options.max_size,
         close_timeout=options.close_timeout,
         unix_socket=options.unix_socket is not None,
     )

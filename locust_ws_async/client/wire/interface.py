@@ -75,7 +75,7 @@ class EngineSettings:
     Args:
         compression: "deflate", or its parameters, offers permessage-deflate (RFC 7692); None does not.
         subprotocols: the subprotocols to offer, the preferred one first.
-        max_size: bytes that a message of the server may have; :data:`sys.maxsize` for no limit.
+        max_size: bytes that a message of the server may have.
         close_timeout: seconds that the end of TLS may take.
         unix_socket: whether the socket is one of the unix family.
     """
