@@ -38,7 +38,7 @@ ERRORS = {
     "empty fragments": "ConnectionClosedError: connection failed: the server sent a message of too many fragments",
     "small fragments": "ConnectionClosedError: connection failed: the server sent a message of too many fragments",
     "absurd length": "ConnectionClosedError: connection failed: the server sent a message over max_size",
-    "absurd length without max_size": "ConnectionClosedError: connection failed: the server sent a message over max_size",
+    "absurd length without max_size": "ConnectionClosedError: connection failed: the server sent a message over",
     "announced length without max_size": "ConnectionClosedError: connection lost",
     "impossible length": "ConnectionClosedError",
     "large ping": "ConnectionClosedError: connection failed: the server sent a malformed frame",
