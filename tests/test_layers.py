@@ -121,7 +121,7 @@ PARTS_OF_A_CONNECTION = [
     "client/messages/requests.py",
     "client/messages/router.py",
     "client/messages/subscriptions.py",
-    "client/observing/recorder.py",
+    "client/observing/flight_recorder.py",
     "client/session/pings.py",
 ]
 MOST_MEMBERS = 8

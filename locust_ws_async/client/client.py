@@ -232,7 +232,7 @@ class WebSocketClient:
             sink,
             phases,
             new_socket=self.new_socket,
-            session=self.http_session,
+            http_session=self.http_session,
             base_url=self.base_url,
         )
 

@@ -28,8 +28,8 @@ from .messages.router import MessageRouter
 from .messages.since import checked_since
 from .messages.subscriptions import Handler, SentAt, Subscription, Subscriptions
 from .observing.events import PING, RECV, SEND
+from .observing.flight_recorder import recorder_for
 from .observing.log import warn_once
-from .observing.recorder import recorder_for
 from .options import ConnectOptions
 from .session.lifecycle import ConnectionLifecycle
 from .session.reports import ConnectionOwner
@@ -222,13 +222,13 @@ class WebSocketConnection(ConnectionLifecycle):
         await self.send(dumps(value, separators=(",", ":")))
 
     async def _drain(self, started: float) -> None:
-        session = self._life.sessions_ended
+        sessions_ended = self._life.sessions_ended
         try:
             await self.drained()
         except CancelledError:
             self.note_cancelled("send()", self.name, started)
             raise
-        if self._life.sessions_ended != session:
+        if self._life.sessions_ended != sessions_ended:
             error = self.closed_error()
             await self.fail_as_closed(_OPEN, SEND, self.name, started, error)
             raise error

@@ -51,7 +51,7 @@ async def connect_to_url(
     phases: ConnectPhases,
     *,
     new_socket: SocketFactory,
-    session: HTTPSession | None,
+    http_session: HTTPSession | None,
     base_url: str | None = None,
 ) -> None:
     """
@@ -66,7 +66,7 @@ async def connect_to_url(
         sink: is called by the engine from the opening handshake on.
         phases: is told when each phase of the connect begins.
         new_socket: makes the sockets.
-        session: the HTTP client of the user, for ``share_cookies`` and ``share_headers``.
+        http_session: the HTTP client of the user, for ``share_cookies`` and ``share_headers``.
         base_url: the host that paths are joined to, whose address may stand in the texts of errors.
 
     Raises:
@@ -75,7 +75,7 @@ async def connect_to_url(
     timeout = asyncio.timeout(options.open_timeout)
     try:
         async with timeout:
-            await _follow_redirects(engine, url, options, sink, phases, new_socket, session, base_url)
+            await _follow_redirects(engine, url, options, sink, phases, new_socket, http_session, base_url)
     except OSError as exc:
         error = ConnectTimeout(phases.waiting_for) if timeout.expired() else connect_error(exc, phases.current)
         if error is exc:
@@ -90,14 +90,14 @@ async def _follow_redirects(
     sink: Sink,
     phases: ConnectPhases,
     new_socket: SocketFactory,
-    session: HTTPSession | None,
+    http_session: HTTPSession | None,
     base_url: str | None,
 ) -> None:
-    jar = session.cookies if session is not None and options.share_cookies else None
+    jar = http_session.cookies if http_session is not None and options.share_cookies else None
     url, options = split_credentials(url, options)
     redirects = 0
     while True:
-        target = handshake_target(url, options, session)
+        target = handshake_target(url, options, http_session)
         dialer = _dialer(target, options, phases, new_socket)
         try:
             sock = await dialer.connect(target.uri.host, target.uri.port)

@@ -11,7 +11,7 @@ from ...exceptions import ConnectionClosed, ConnectionClosedOK, NotRecovered, We
 from ...hosting import is_kill
 from ..messages.message import Received
 from ..observing.events import RECOVERY, REQUEST, SESSION, ErrorKinds, Report
-from ..observing.recorder import Recorder
+from ..observing.flight_recorder import Recorder
 from ..observing.stats import Session, Statistics
 from ..observing.timing import ConnectPhases
 from ..options import ConnectOptions
