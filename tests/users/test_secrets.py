@@ -18,6 +18,8 @@ from tests.support import SCALE, eventually, unused_port
 from .conftest import Server
 from .running import LocustProcess, LocustRun
 
+pytestmark = pytest.mark.once
+
 Run = Callable[..., LocustRun]
 Start = Callable[..., LocustProcess]
 
