@@ -36,17 +36,23 @@ def _on_init(environment: Environment, web_ui: Any = None, **_: Any) -> None:
 
 def _restore(environment: Environment) -> None:
     """Put into a request of the web UI the host that it was shown masked."""
-    if request.method != "POST" or not (masked := _masked_hosts(environment)):
+    if request.method != "POST" or not _masked_hosts(environment):
         return
-    hosts = {shown: host for host, shown in masked.items()}
     changed: Any = request
-    if (host := hosts.get(request.form.get("host", ""))) is not None:  # a start
-        changed.form = MultiDict(request.form)
-        changed.form["host"] = host
+    if "host" in request.form:  # a start
+        form = changed.form = MultiDict(request.form)
+        form["host"] = _host_shown_as(form["host"], environment.host, *(each.host for each in _classes(environment)))
     elif request.is_json:  # the settings of a class
         settings = request.get_json()
-        if (host := hosts.get(settings.get("host"))) is not None:
-            changed.data = json.dumps({**settings, "host": host}).encode()
+        if "host" in settings:
+            of_class = (environment.available_user_classes or {}).get(settings.get("user_class_name"))
+            settings["host"] = _host_shown_as(settings["host"], getattr(of_class, "host", None))
+            changed.data = json.dumps(settings).encode()
+
+
+def _host_shown_as(shown: str, *hosts: str | None) -> str:
+    """The first of these hosts that is shown so; *shown* itself if none is: somebody has typed it."""
+    return next((host for host in hosts if host and masked_url(host) == shown), shown)
 
 
 def _mask(environment: Environment, response: Response) -> Response:
@@ -65,6 +71,9 @@ def _mask(environment: Environment, response: Response) -> Response:
 
 def _masked_hosts(environment: Environment) -> dict[str, str]:
     """The hosts of this environment that have something to hide, and how each is shown."""
-    classes: list[Any] = [*environment.user_classes, *(environment.available_user_classes or {}).values()]
-    hosts = {host for host in (environment.host, *(each.host for each in classes)) if isinstance(host, str)}
+    hosts = {host for host in (environment.host, *(each.host for each in _classes(environment))) if host}
     return {host: shown for host in hosts if (shown := masked_url(host)) != host}
+
+
+def _classes(environment: Environment) -> list[Any]:
+    return [*environment.user_classes, *(environment.available_user_classes or {}).values()]
