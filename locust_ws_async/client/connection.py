@@ -686,7 +686,7 @@ class WebSocketConnection(ConnectionLifecycle):
         await self._until_closed()
 
     def __enter__(self) -> Never:
-        refuse_plain_with(self)
+        refuse_plain_with("a connection")
 
     def __exit__(self, *exc: object) -> None:  # so that Python calls __enter__
         pass
@@ -700,6 +700,11 @@ class WebSocketConnection(ConnectionLifecycle):
         # Also after an exception with 1000, where websockets sends 1011: a failed check or a user that is stopped is
         # the author's business, and should not look like a broken client in the server's log.
         await self.close()
+
+
+# What Python's "was never awaited" says: the name that the author knows.
+for _coroutine_function in (WebSocketConnection._receive, WebSocketConnection._receive_in_time):
+    _coroutine_function.__qualname__ = "WebSocketConnection.recv"
 
 
 def _checked_close(code: int, reason: str) -> Close:

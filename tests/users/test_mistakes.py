@@ -33,6 +33,7 @@ def test_a_forgotten_await_is_told_once_with_its_line_and_listed(run: Run, engin
                     self.connection.expect(lambda message: True)
                     self.connection.ping()
                     self.connection.send("b")
+                    self.connection.recv()
                     kept = self.connection.request("c")  # freed later: the line is that of the call
                     asyncio.sleep(0)
                 await asyncio.sleep(0)
@@ -41,10 +42,10 @@ def test_a_forgotten_await_is_told_once_with_its_line_and_listed(run: Run, engin
         python=(),
     )
     assert result.code == 1
-    for what in ("self.ws.connect(", 'request("a")', "expect(", "ping()", "send(", "sleep(0)\n"):
+    for what in ("self.ws.connect(", 'request("a")', "expect(", "ping()", "send(", "recv()", "sleep(0)\n"):
         assert result.stderr.count(what) == 1, what
     assert result.stderr.count('kept = self.connection.request("c")') == 1
-    assert result.stderr.count("RuntimeWarning") == 7
+    assert result.stderr.count("RuntimeWarning") == 8
     assert result.exceptions == {
         f"coroutine '{name}' was never awaited: write `await` before it": count
         for name, count in {
@@ -53,6 +54,7 @@ def test_a_forgotten_await_is_told_once_with_its_line_and_listed(run: Run, engin
             "WebSocketConnection.expect": 1,
             "WebSocketConnection.ping": 1,
             "WebSocketConnection.send": 1,
+            "WebSocketConnection.recv": 1,
             "sleep": 1,
         }.items()
     }
@@ -113,7 +115,7 @@ def test_what_is_no_result_yet_says_so(run: Run) -> None:
     for what, kind, text in (
         ("attribute", "AttributeError", "which was not awaited: `connection = await self.ws.connect(...)`"),
         ("send", "TypeError", "which was not awaited: `connection = await self.ws.connect(...)`"),
-        ("with", "TypeError", "a ConnectContext is entered by `async with`, not by `with`"),
+        ("with", "TypeError", "WebSocketClient.connect() is entered by `async with`, not by `with`"),
         ("ws", "AttributeError", "Keep a connection under another name"),
         ("shadow", "TypeError", "Keep a connection under another name"),
         ("get", "AttributeError", "inherit from HttpUser or FastHttpUser too"),

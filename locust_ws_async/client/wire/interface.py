@@ -27,6 +27,7 @@ __all__ = [
     "NOT_AGREED",
     "NOT_OFFERED",
     "NO_ANSWER",
+    "NO_ANSWER_OVER_TLS",
     "OLD_HTTP",
     "TOO_LONG",
     "CloseInfo",
@@ -42,6 +43,10 @@ __all__ = [
 NO_ANSWER = (
     "no WebSocket server answered the handshake: the connection was closed, or the answer was not HTTP "
     "(is it the right port, and does the server want wss:// or ws://?)"
+)
+NO_ANSWER_OVER_TLS = (
+    "no WebSocket server answered the handshake: the connection was closed "
+    "(is it the right port, and does the server want a client certificate, which the setting cert gives?)"
 )
 NOT_OFFERED = "the server chose a subprotocol or an extension that was not offered"
 NOT_AGREED = "the server chose an extension, or a parameter of permessage-deflate, that was not offered"
