@@ -177,6 +177,28 @@ def test_the_first_connect_is_not_repeated(bench: Bench) -> None:
     run(main())
 
 
+def test_the_time_of_a_function_that_gives_a_setting_counts_into_no_row(bench: Bench) -> None:
+    async def main() -> None:
+        ended: list[float] = []
+
+        async def token() -> str:
+            await asyncio.sleep(0.02)
+            ended.append(perf_counter())
+            return "token"
+
+        async with (
+            server(cut, echo) as url,
+            bench.client().connect(lambda: url, bearer=token, reconnect=SOON) as connection,
+        ):
+            await eventually(lambda: connection.stats.reconnects)
+        first, second = (row for row in bench.rows if row.type in ("WS CONNECT", "WS RECONNECT"))
+        assert first.start > ended[0]
+        assert second.start > ended[1]
+        assert second.time == pytest.approx((connection._opened_at - second.start) * 1000.0)
+
+    run(main())
+
+
 def test_giving_up_after_so_many_attempts(bench: Bench) -> None:
     async def main() -> None:
         async with server(cut, 503) as url:
