@@ -43,7 +43,7 @@ from .pacing.arrivals import OnceThrough, Source, check_class
 from .pacing.pace import Late, Pace
 from .pacing.schedule import Law, Rate
 from .request_events import reporter
-from .statistics import buckets, end_of_run
+from .statistics import buckets, end_of_run, unread
 from .tasksets import call_on_stop, call_sync, enable_async, refuse_generators, refuse_unawaited, tag, task
 from .user_errors import (
     CONTROL_FLOW,
@@ -467,6 +467,7 @@ class AsyncWebSocketUser(AsyncUser):
     close_timeout: float = _DEFAULTS.close_timeout
     ping_interval: float | None = _DEFAULTS.ping_interval
     ping_timeout: float | None = _DEFAULTS.ping_timeout
+    arrival: Literal["kernel", "read"] = _DEFAULTS.arrival
     record_last: int | None = _DEFAULTS.record_last
     record_to: FilePath | None = _DEFAULTS.record_to
     record_unmasked: Sequence[str] = _DEFAULTS.record_unmasked
@@ -671,4 +672,5 @@ buckets.install()
 end_of_run.register()
 pacing.register()
 shown_hosts.register()
+unread.register()
 User.__init_subclass__ = classmethod(_refuse_unawaited_tasks)  # type: ignore[assignment] # set from outside

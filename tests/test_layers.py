@@ -41,7 +41,7 @@ LAYERS = {
     "request_events": GLUE | {"statistics"},
     "cancelled_waits": {"locust"},
     "pacing": {"locust", "gevent", "statistics", "internals.locust"},
-    "statistics": {"locust", "internals.locust"},
+    "statistics": {"locust", "internals.locust", "client"},
     "http_session": GLUE | {"requests"},  # a dependency of Locust's
     "client": {
         *("websockets", "picows", "python_socks", "idna"),

@@ -179,6 +179,11 @@ class ConnectOptions:
     """Seconds that ``recv`` and ``async for`` wait for the next message, unless ``recv`` is given a timeout of its own.
     None sets no limit: a server that has fallen silent fails nothing then."""
 
+    arrival: Literal["kernel", "read"] = "kernel"
+    """When a message has arrived. ``"kernel"``: when Linux says that its last bytes came, also if this process was busy
+    then, so that the times are the server's. ``"read"``: when this process read them. The engine ``"picows"``, other
+    systems, other event loops than asyncio's, and unix sockets know only the latter."""
+
     record_last: int | None = None
     """The flight recorder keeps this many of the last messages and control frames, and writes them to a file of JSON
     lines when a row of the connection fails. None keeps no recorder."""
@@ -341,6 +346,7 @@ class ConnectSettings(TypedDict, total=False):
     ping_timeout: float | None
     request_timeout: float | None
     recv_timeout: float | None
+    arrival: Literal["kernel", "read"]
     record_last: int | None
     record_to: FilePath | None
     record_unmasked: Sequence[str]
@@ -545,6 +551,12 @@ def _overflow(name: str, value: Any) -> Any:
     return value
 
 
+def _arrival(name: str, value: Any) -> Any:
+    if value not in ("kernel", "read"):
+        raise ValueError(f'{name} must be "kernel" or "read", not {value!r}')
+    return value
+
+
 def _limit(name: str, value: Any) -> Any:
     return _positive(name, value, "an int", (int,))
 
@@ -644,6 +656,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "ping_timeout": _seconds,
     "request_timeout": _seconds,
     "recv_timeout": _seconds,
+    "arrival": _arrival,
     "record_last": _limit,
     "record_to": _folder,
     "record_unmasked": _names,

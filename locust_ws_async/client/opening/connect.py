@@ -40,6 +40,7 @@ def engine_settings(options: ConnectOptions) -> EngineSettings:
         max_size=_MEMORY if options.max_size is None else options.max_size,
         close_timeout=options.close_timeout,
         unix_socket=options.unix_socket is not None,
+        arrival=options.arrival,
     )
 
 

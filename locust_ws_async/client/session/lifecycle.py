@@ -20,6 +20,7 @@ from ...hosting import cancels_current_task
 from ...tracebacks import author_frames
 from ..messages.queue import BoundedQueue, ReceiveQueue
 from ..messages.router import MessageRouter
+from ..observing import unread
 from ..observing.events import CONNECT, RECONNECT, RECV, SEND
 from ..observing.log import warn_once
 from ..observing.timing import ConnectPhases
@@ -97,7 +98,9 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
                 case Do.NOTE_LOSS:
                     self._lost_at = perf_counter()
                 case ReportRecovery(failure):
-                    self._report_recovery(failure)
+                    # Made again, it is ready when the answer arrives, unless on_connected has something to do first.
+                    at_once = failure is None and self._options.on_connected is None
+                    self._report_recovery(failure, self._opened_at if at_once else perf_counter())
                 case Do.COUNT_RECONNECT:
                     self.stats.reconnects += 1
                 case Do.STOP_SENDING:
@@ -254,10 +257,11 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
         """Note that the opening handshake begins. Called by the engine."""
         self.stats.connect.enter("upgrade")
 
-    def opened(self, wire: Wire) -> None:
+    def opened(self, wire: Wire, arrived: float) -> None:
         """Begin a session. Called by the engine."""
-        self._opened_at = perf_counter()
-        self.stats.connect.enter(None)
+        self._opened_at = arrived
+        self.stats.connect.enter(None, arrived)
+        unread.connections.opened(stamped=wire.stamped)
         self.wire = wire
         self._wire_send = wire.send
         self._do(self._life.handshake_done())

@@ -184,9 +184,9 @@ class ConnectionReports:
     def _report_failure(self, request_type: str, started: float, error: BaseException) -> None:
         self.report(request_type, self.name, (perf_counter() - started) * 1000.0, 0, error, started, None)
 
-    def _report_recovery(self, failure: str | None) -> None:
+    def _report_recovery(self, failure: str | None, ended: float) -> None:
         error = None if failure is None else NotRecovered(failure)
-        milliseconds = (perf_counter() - self._lost_at) * 1000.0
+        milliseconds = (ended - self._lost_at) * 1000.0
         self.report_in_background(RECOVERY, self.name, milliseconds, 0, error, self._lost_at, None)
 
     def _report_session(self) -> None:

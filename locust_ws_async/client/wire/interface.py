@@ -83,6 +83,7 @@ class EngineSettings:
         max_size: bytes that a message of the server may have.
         close_timeout: seconds that the end of TLS may take.
         unix_socket: whether the socket is one of the unix family.
+        arrival: what a time of arrival is, as :class:`~..options.ConnectOptions` has it.
     """
 
     compression: Literal["deflate"] | Deflate | None
@@ -90,6 +91,7 @@ class EngineSettings:
     max_size: int
     close_timeout: float
     unix_socket: bool
+    arrival: Literal["kernel", "read"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,10 @@ class Wire(Protocol):
     transport: asyncio.Transport
 
     subprotocol: str | None
+
+    @property
+    def stamped(self) -> bool:
+        """Whether times of arrival are the kernel's."""
 
     @property
     def request(self) -> Request:
@@ -146,15 +152,15 @@ class Sink(Protocol):
     """
     The upper half of a connection. The engine calls it synchronously from its read callback.
 
-    ``arrived`` is what :func:`time.perf_counter` gave at the top of that callback. After ``opened`` comes exactly one
-    ``closed``.
+    ``arrived`` is the kernel's time of the last bytes that were read, as :func:`time.perf_counter` counts; or, where
+    there is none, what that gave at the top of the callback. After ``opened`` comes exactly one ``closed``.
     """
 
     def upgrading(self) -> None:
         """The connection, with TLS if any, is there; the request of the opening handshake goes out now."""
 
-    def opened(self, wire: Wire, /) -> None:
-        """The opening handshake succeeded."""
+    def opened(self, wire: Wire, arrived: float, /) -> None:
+        """The opening handshake succeeded; the end of its answer came then."""
 
     def message_received(self, message: str | bytes, size: int, arrived: float, /) -> None:
         """A whole message came; its payload had ``size`` bytes."""

@@ -13,6 +13,7 @@ from ...exceptions import HandshakeError, HandshakeRejected
 from ...masking import MaskingLog
 from .answer import Answer, agreed_subprotocol
 from .interface import NO_ANSWER, NO_ANSWER_OVER_TLS, Wire
+from .stamps import StampedSocket
 
 __all__ = ["Start", "Switch", "Upgrade"]
 
@@ -36,14 +37,29 @@ class Upgrade(asyncio.Protocol):
         start: see :data:`Start`.
         switch: see :data:`Switch`.
         subprotocols: those that are offered.
+        kernel: the socket, if it knows when what it read arrived.
     """
 
-    __slots__ = ("_answer", "_done", "_key", "_over", "_patience", "_start", "_subprotocols", "_switch", "_transport")
+    __slots__ = (
+        "_answer",
+        "_done",
+        "_kernel",
+        "_key",
+        "_over",
+        "_patience",
+        "_start",
+        "_subprotocols",
+        "_switch",
+        "_transport",
+    )
 
-    def __init__(self, start: Start, switch: Switch, subprotocols: tuple[str, ...]) -> None:
+    def __init__(
+        self, start: Start, switch: Switch, subprotocols: tuple[str, ...], kernel: StampedSocket | None = None
+    ) -> None:
         self._start = start
         self._switch = switch
         self._subprotocols = subprotocols
+        self._kernel = kernel
         self._answer = Answer()
         self._key = ""
         self._over = False
@@ -74,7 +90,9 @@ class Upgrade(asyncio.Protocol):
         self._key = self._start(self._transport)
 
     def data_received(self, data: bytes) -> None:
-        arrived = perf_counter()
+        kernel = self._kernel
+        # Another loop than asyncio's reads by itself, so that the socket does not know.
+        arrived = perf_counter() if kernel is None or kernel.arrived < 0 else kernel.arrived
         if self._over:
             return
         answer = self._answer
