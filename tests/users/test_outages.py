@@ -368,3 +368,35 @@ def test_charge_points_survive_a_server_that_is_killed(
     assert result.rows["WS CONNECT /ocpp"].requests == 200
     assert result.counts["WS RECONNECT /ocpp"] == 200
     assert result.counts["OCPP BootNotification"] == 400
+
+
+def test_a_user_whose_first_on_connected_loses_its_connection_begins_again(run: Run, engine: str) -> None:
+    result = run(
+        f"""
+        from locust_ws_async.client import Backoff
+
+        quit_when_done()
+
+        class Booting(AsyncWebSocketUser):
+            engine = {engine!r}
+            connect_backoff = Backoff(initial=0.01, maximum=0.02)
+            boots = 0
+
+            async def on_start(self):
+                path = "/drop?after=0" if self.boots < 2 else "/echo"
+                self.connection = await self.ws.connect(path, name="booted", on_connected=self.boot)
+
+            async def boot(self, connection):
+                self.boots += 1
+                await connection.request("boot")
+
+            @task
+            async def work(self):
+                note("boots", self.boots)
+                raise StopUser
+        """,
+    )
+    assert result.noted("boots") == [3], result.stderr
+    (lost,) = result.failures["WS CONNECT booted"].items()
+    assert lost[0].startswith("LostInOnConnected('the connection ended before on_connected was done: ") and lost[1] == 2
+    assert result.exceptions == {}

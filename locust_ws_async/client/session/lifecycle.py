@@ -15,7 +15,14 @@ from typing import Any
 
 from websockets.frames import Close
 
-from ...exceptions import ConnectError, OnConnectedTimeout, SettingFailed, WebSocketError
+from ...exceptions import (
+    ConnectError,
+    ConnectionClosed,
+    LostInOnConnected,
+    OnConnectedTimeout,
+    SettingFailed,
+    WebSocketError,
+)
 from ...hosting import cancels_current_task
 from ...tracebacks import author_frames
 from ..messages.queue import BoundedQueue, ReceiveQueue
@@ -217,12 +224,17 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
                 error = OnConnectedTimeout()
                 self._report_failure(request_type, started, error)
                 raise error from None
+            except ConnectionClosed:
+                if self.connected or life.closed_by_us:  # another connection, or its own doing
+                    raise
             finally:
                 initializing.reset(token)
         self._do(life.on_connected_done())
         if life.state is not State.OPEN and not life.closed_by_us:  # it was lost meanwhile
             await self._wait_while(State.WAITING_FOR_EOF, State.CLOSING)
-            raise self.closed_error()
+            lost = LostInOnConnected(self.closed_error())
+            self._report_failure(request_type, started, lost)
+            raise lost
 
     async def _reconnect(self) -> None:
         """Run as a task, from the loss of the connection until it is open again or given up."""
