@@ -136,7 +136,7 @@ class ConnectOptions:
 
     max_size: int | None = 2**20
     """The most bytes that a received message may have. A longer message ends the connection with close code 1009. None
-    sets no limit."""
+    sets no limit, so that only one that says that it is longer than the machine's memory is refused."""
 
     max_queue: int | None = 1024
     """How many messages may wait for ``recv``, and how many for an ``async def`` handler of ``on`` that is still busy;
@@ -246,19 +246,9 @@ class ConnectOptions:
     # The settings as they are used: __post_init__ has made them so.
 
     @property
-    def computed(self) -> bool:
-        """Whether functions give some of the settings, so that :meth:`resolved` must come before they are used."""
-        return callable(self.bearer) or callable(self.headers) or callable(self.cookies)
-
-    async def resolved(self) -> ConnectOptions:
-        """
-        The settings of one attempt to connect, with what the functions among them give now.
-
-        Raises:
-            TypeError, ValueError: a function gave what the setting cannot be. What it raises itself is raised too.
-        """
-        functions = {name: value for name in _COMPUTED if callable(value := getattr(self, name))}
-        return self.replace({name: await result_of(function) for name, function in functions.items()})
+    def functions(self) -> dict[str, Callable[[], Any]]:
+        """The settings that a function gives: each attempt to connect replaces them with what it gives then."""
+        return {name: value for name in _COMPUTED if callable(value := getattr(self, name))}
 
     @property
     def header_pairs(self) -> tuple[tuple[str, str], ...]:

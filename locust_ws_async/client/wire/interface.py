@@ -27,6 +27,7 @@ __all__ = [
     "NOT_AGREED",
     "NOT_OFFERED",
     "NO_ANSWER",
+    "NO_ANSWER_OVER_TLS",
     "OLD_HTTP",
     "TOO_LONG",
     "CloseInfo",
@@ -42,6 +43,10 @@ __all__ = [
 NO_ANSWER = (
     "no WebSocket server answered the handshake: the connection was closed, or the answer was not HTTP "
     "(is it the right port, and does the server want wss:// or ws://?)"
+)
+NO_ANSWER_OVER_TLS = (
+    "no WebSocket server answered the handshake: the connection was closed "
+    "(is it the right port, and does the server want a client certificate, which the setting cert gives?)"
 )
 NOT_OFFERED = "the server chose a subprotocol or an extension that was not offered"
 NOT_AGREED = "the server chose an extension, or a parameter of permessage-deflate, that was not offered"
@@ -75,7 +80,7 @@ class EngineSettings:
     Args:
         compression: "deflate", or its parameters, offers permessage-deflate (RFC 7692); None does not.
         subprotocols: the subprotocols to offer, the preferred one first.
-        max_size: bytes that a message of the server may have; :data:`sys.maxsize` for no limit.
+        max_size: bytes that a message of the server may have.
         close_timeout: seconds that the end of TLS may take.
         unix_socket: whether the socket is one of the unix family.
         arrival: what a time of arrival is, as :class:`~..options.ConnectOptions` has it.

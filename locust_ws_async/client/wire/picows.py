@@ -303,7 +303,7 @@ class _Wire(BaseWire, picows.WSListener):
                 self._take_frame(*frames.popleft())
                 yield
         except InvalidFrame:
-            frames.clear()
+            self._postponed = None  # what follows means nothing
             raise
         except (KeyboardInterrupt, SystemExit):
             self._postpone(self._take_postponed(frames))  # they end a program, but not the connection
