@@ -20,7 +20,7 @@ from locust import TaskSet, User, events
 from locust.env import Environment
 from locust.exception import CatchResponseError
 
-from . import pacing
+from . import pacing, view
 from .bridge import LoopHost
 from .cancelled_waits import cancelled_waits
 from .class_checks import check_classes, tell_of_unknown_settings, values_on, watch_names
@@ -661,4 +661,5 @@ def _refuse_unawaited_tasks(cls: type[User], /, **kwargs: Any) -> None:
 buckets.install()
 end_of_run.register()
 pacing.register()
+view.register()
 User.__init_subclass__ = classmethod(_refuse_unawaited_tasks)  # type: ignore[assignment] # set from outside

@@ -1,0 +1,79 @@
+/* The tab in Locust's web UI. Locust draws an empty one, and knows no charts: the section is put below the tabs while ours
+   is selected, beside what React draws there, which React leaves alone. */
+
+const KEY = "websocket";
+const INTERVAL = 2000; // milliseconds, as Locust's own pages ask
+
+const section = new Section();
+let history = null;
+let timer = null;
+
+/* Whether our tab is selected. The address may say something else: Locust does not follow the browser's "Back". */
+function selectedTab() {
+    const tabs = document.querySelectorAll("[role=tab]");
+    const extended = window.templateArgs.extended_tabs; // they come last, in this order
+    const ours = tabs[tabs.length - extended.length + extended.findIndex(({ key }) => key === KEY)];
+    return ours?.getAttribute("aria-selected") === "true" ? ours : null;
+}
+
+function followPage() {
+    const tab = selectedTab();
+    if (tab === null) {
+        section.root.remove();
+        clearInterval(timer);
+        timer = null;
+        return;
+    }
+    if (!section.root.isConnected) {
+        (tab.closest(".MuiContainer-root") ?? document.body).append(section.root);
+        section.fit();
+    }
+    section.takeTheme();
+    if (timer === null) {
+        timer = setInterval(ask, INTERVAL);
+        ask();
+    }
+}
+
+async function ask() {
+    try {
+        const since = history?.time.length ? `?since=${history.time.at(-1)}` : "";
+        const [stats, newer] = await Promise.all([get("stats"), get(`history${since}`)]);
+        history = joined(history, newer);
+        section.show(stats, history);
+    } catch (error) {
+        section.note.textContent = `No answer from Locust: ${error.message}`;
+    }
+}
+
+async function get(name) {
+    const response = await fetch(`./websocket/${name}`);
+    if (!response.ok || response.redirected) throw new Error(response.redirected ? "please log in again" : `HTTP ${response.status}`);
+    return response.json();
+}
+
+/* The lines so far and the newer ones, without those that Locust no longer has: after a reset, in the next run. */
+function joined(old, newer) {
+    if (old === null) return newer;
+    const kept = newer.first === null ? old.time.length : old.time.findIndex(time => time >= newer.first);
+    const from = kept < 0 ? old.time.length : kept;
+    const empty = length => new Array(length).fill(null);
+    const column = (before, after) => [
+        ...(before ?? empty(old.time.length)).slice(from),
+        ...(after ?? empty(newer.time.length)),
+    ];
+    const result = { ...newer, closes: {} };
+    for (const [name, values] of Object.entries(newer)) {
+        if (Array.isArray(values) && name !== "spans") result[name] = column(old[name], values);
+    }
+    for (const code of new Set([...Object.keys(old.closes), ...Object.keys(newer.closes)])) {
+        const values = column(old.closes[code], newer.closes[code]);
+        if (values.some(value => value !== null)) result.closes[code] = values;
+    }
+    return result;
+}
+
+new MutationObserver(records => {
+    if (!records.every(({ target }) => section.root.contains(target))) followPage();
+}).observe(document.body, { childList: true, subtree: true, attributeFilter: ["aria-selected"] });
+followPage();
