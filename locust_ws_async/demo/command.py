@@ -48,9 +48,7 @@ async def run_demo(arguments: argparse.Namespace) -> int:
         number = number if arguments.users is None else arguments.users
         users = ["--users", str(number), "--spawn-rate", str(max(1, number // 3))]
         if arguments.web:
-            print(
-                f"The server is away for {OUTAGE} seconds of each minute. Look at the tab WebSocket of Locust's web UI."
-            )
+            print(f"The server is away for {OUTAGE} seconds of each minute: see the tab WebSocket.", flush=True)
             mode = ["--autostart", "--web-host", "127.0.0.1"]
         else:
             report.unlink(missing_ok=True)

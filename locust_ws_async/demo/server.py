@@ -105,8 +105,9 @@ class DemoServer:
         await self._serving.__aexit__(exc_type, exc_value, traceback)
 
     async def outage(self, seconds: float) -> None:
-        """Be away for so long, as a service that crashes behind a load balancer: every connection is cut without a close
-        frame, and handshakes are answered with 503.
+        """Be away for so long, as a service that crashes behind a load balancer.
+
+        Every connection is cut without a close frame, and handshakes are answered with 503.
         """
         self._is_out = True
         try:

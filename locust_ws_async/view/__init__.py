@@ -11,6 +11,6 @@ __all__ = ["register"]
 
 
 def register() -> None:
-    """Add the tab and the section of the report to each Locust that starts. Called when the user classes are imported."""
+    """Add the tab and the section of the report to each Locust. Called when the user classes are imported."""
     tab.register()
     report.register()

@@ -1,7 +1,7 @@
 """The tab "WebSocket" of Locust's web UI.
 
-Locust has a hook for tabs with a table (``extended_tabs``), and none for charts. So the tab is Locust's, and stays empty;
-a script that the page loads puts the section into it (``static/tab.js``), and asks ``/websocket/stats`` and
+Locust has a hook for tabs with a table (``extended_tabs``), and none for charts. So the tab is Locust's, and stays
+empty. A script that the page loads puts the section into it (``static/tab.js``), and asks ``/websocket/stats`` and
 ``/websocket/history`` while somebody looks.
 """
 
