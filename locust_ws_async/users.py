@@ -20,7 +20,7 @@ from locust import TaskSet, User, events
 from locust.env import Environment
 from locust.exception import CatchResponseError
 
-from . import pacing, view
+from . import fleet, pacing, view
 from .bridge import LoopHost
 from .cancelled_waits import cancelled_waits
 from .class_checks import check_classes, tell_of_unknown_settings, values_on, watch_names
@@ -36,6 +36,7 @@ from .client import (
 from .client.messages.since import checked_since
 from .client.session.backoff import Retry
 from .exceptions import ConnectError, WebSocketError
+from .fleet import gauge
 from .http_session import http_session
 from .internals.grpc import let_grpc_wait_in_a_thread
 from .internals.locust import is_stopping, is_waiting, replace_root_task_set, set_running, set_waiting
@@ -68,7 +69,7 @@ if TYPE_CHECKING:
     # The method of a user class has a parameter more than the function that becomes the setting.
     OrMethod: TypeAlias = T | Callable[..., T | Awaitable[T]]
 
-__all__ = ["AsyncUser", "AsyncWebSocketUser", "tag", "task"]
+__all__ = ["AsyncUser", "AsyncWebSocketUser", "gauge", "tag", "task"]
 
 _logger = logging.getLogger(__name__)
 
@@ -495,6 +496,7 @@ class AsyncWebSocketUser(AsyncUser):
             control_flow=CONTROL_FLOW,
             # gevent's sockets are made for blocking calls; under an event loop they only cost memory and time.
             new_socket=get_original("socket", "socket"),
+            tally=fleet.tally,
         )
         if not hasattr(self, "client"):
             self.client: Any = self._ws
@@ -661,5 +663,6 @@ def _refuse_unawaited_tasks(cls: type[User], /, **kwargs: Any) -> None:
 buckets.install()
 end_of_run.register()
 pacing.register()
+fleet.register()
 view.register()
 User.__init_subclass__ = classmethod(_refuse_unawaited_tasks)  # type: ignore[assignment] # set from outside

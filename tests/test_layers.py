@@ -32,13 +32,15 @@ GLUE = {
 LAYERS = {
     "__init__": {"users"},
     "users": GLUE
-    | {"tasksets", "request_events", "http_session", "statistics", "pacing", "cancelled_waits"}
-    | {"user_errors", "class_checks"},
+    | {"tasksets", "request_events", "http_session", "statistics", "pacing", "fleet", "view"}
+    | {"cancelled_waits", "user_errors", "class_checks"},
     "class_checks": GLUE,
     "tasksets": GLUE | {"user_errors"},
     "user_errors": GLUE,
     "request_events": GLUE | {"statistics"},
     "cancelled_waits": {"locust"},
+    "view": {"locust", "flask", "fleet"},
+    "fleet": {"locust", "gevent", "flask", "client", "pacing", "statistics"},  # flask: a dependency of Locust's
     "pacing": {"locust", "gevent", "statistics", "internals.locust"},
     "statistics": {"locust", "internals.locust"},
     "http_session": GLUE | {"requests"},  # a dependency of Locust's
@@ -93,6 +95,12 @@ ORDER = """
 
     statistics                  from operations to Locust's numbers
     pacing                      load as it is meant: ticks and arrivals
+    fleet.counters              what this process counts
+    fleet.numbers
+    fleet.transport             from the workers to the master
+    fleet.history
+    fleet                       what master and workers know together
+    view                        where people look: the tab and the report
     http_session                Locust's side
     request_events
     cancelled_waits

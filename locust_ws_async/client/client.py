@@ -17,6 +17,7 @@ from .connection import WebSocketConnection
 from .lazy_coroutine import LazyCoroutine
 from .observing.events import ALL_ROWS, ErrorKinds, Report
 from .observing.names import row_name
+from .observing.tally import OpenConnections, Tally
 from .observing.timing import ConnectPhases
 from .opening.connect import connect_to_url, engine_settings
 from .opening.cookies import HTTPSession
@@ -66,6 +67,7 @@ class WebSocketClient:
             a handler they are escalated.
         new_socket: makes sockets; for an environment that replaces :class:`socket.socket`.
         http_session: whose cookies and headers ``share_cookies`` and ``share_headers`` mean.
+        tally: where the connections are counted, for clients to share; by default one of its own.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class WebSocketClient:
         control_flow: tuple[type[Exception], ...] = (),
         new_socket: SocketFactory = socket.socket,
         http_session: HTTPSession | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self.base_url = base_url
         self.report = report
@@ -99,8 +102,8 @@ class WebSocketClient:
         self.error_kinds = ErrorKinds((AssertionError, CatchResponseError, *check_errors), control_flow)
         self.new_socket = new_socket
         self.http_session = http_session
-        self.connections: set[WebSocketConnection] = set()
-        """The connections that are open."""
+        self.connections = OpenConnections(Tally() if tally is None else tally)
+        """The connections that are open, or lost and being made again."""
         self.ever_connected = False
         self.connect_backoff = connect_backoff
         self.stopping = stopping
@@ -230,6 +233,7 @@ class WebSocketClient:
     def note_cancelled(self, operation: str, name: str, started: float, *, has_received: bool) -> None:
         """Tell of a wait that was cancelled, if that is because the user stops: it has no row."""
         if self.stopping():
+            self.connections.tally.cancelled_waits += 1
             had_any = self.ever_connected if operation == CONNECTING else has_received
             self.waited(operation, name, perf_counter() - started, had_any)
 

@@ -377,6 +377,7 @@ class WebSocketConnection(ConnectionLifecycle):
         waited = arrived - called
         if waited < 0.0:
             self.queue_wait = -waited
+            self.client.connections.tally.queue_waited(-waited)
             waited = 0.0
         else:
             self.queue_wait = 0.0

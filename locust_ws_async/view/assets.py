@@ -9,7 +9,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal
 
-__all__ = ["script", "style"]
+__all__ = ["before_end_of_body", "script", "style"]
 
 
 @cache
@@ -24,6 +24,12 @@ def script(place: Literal["tab", "report"]) -> str:
 def style() -> str:
     """The style sheet of the section."""
     return _read("uplot/uPlot.min.css") + "\n" + _read("section.css")
+
+
+def before_end_of_body(page: str, addition: str) -> str:
+    """The HTML page with something more at its end."""
+    head, end, tail = page.rpartition("</body>")
+    return head + addition + end + tail if end else page + addition
 
 
 def _read(name: str) -> str:

@@ -14,24 +14,22 @@ from locust import events
 from locust.env import Environment
 from locust.util.date import format_utc_timestamp
 
-from .. import fleet
+from ..fleet import history, transport
 from . import assets
-from .tab import before_end_of_body
 
 __all__ = ["register"]
 
 
 def register() -> None:
-    """Add the section to each report. Called when the user classes are imported, before Locust has a runner.
-
-    ``quitting`` is fired for the last registered first (``locust.main``, ``shutdown``). So the file is completed after
-    the master has the last reports of its workers.
-    """
+    """Add the section to each report. Called when the user classes are imported."""
     events.init.add_listener(_on_init)  # type: ignore[no-untyped-call] # Locust's has no types
-    events.quitting.add_listener(_complete_file)  # type: ignore[no-untyped-call]
 
 
 def _on_init(environment: Environment, **_: Any) -> None:
+    def on_quit(**_: Any) -> None:
+        _complete_file(environment)  # not before: by now the master has the last reports of its workers
+
+    environment.events.quit.add_listener(on_quit)  # type: ignore[no-untyped-call] # Locust's has no types
     web_ui = environment.web_ui
     if web_ui is None or web_ui.app is None:
         return
@@ -39,30 +37,31 @@ def _on_init(environment: Environment, **_: Any) -> None:
     @web_ui.app.after_request
     def add_section(response: Response) -> Response:
         if request.endpoint == "locust.stats_report" and response.status_code == 200:
-            response.set_data(_with_section(response.get_data(as_text=True), environment))
+            response.set_data(_with_section(response.get_data(as_text=True)))
         return response
 
 
-def _complete_file(environment: Environment, **_: Any) -> None:
+def _complete_file(environment: Environment) -> None:
     """Add the section to the file that Locust has written of this run."""
     name = getattr(environment.parsed_options, "html_file", None)
     if not name or environment.runner is None or not (path := Path(name)).is_file():
         return
     page = path.read_text(encoding="utf-8")
     # On SIGTERM Locust writes none: what lies there may be of an earlier run.
-    if format_utc_timestamp(environment.runner.stats.start_time) in page:
-        path.write_text(_with_section(page, environment), encoding="utf-8")
+    began: str = format_utc_timestamp(environment.runner.stats.start_time)  # type: ignore[no-untyped-call]
+    if began in page:
+        path.write_text(_with_section(page), encoding="utf-8")
 
 
-def _with_section(page: str, environment: Environment) -> str:
-    history = fleet.history(environment)
-    if not history["time"]:
+def _with_section(page: str) -> str:
+    lines = history.as_json()
+    if not lines["time"]:
         return page
-    data = json.dumps({"stats": fleet.stats(environment), "history": history}, separators=(",", ":"))
+    data = json.dumps({"stats": transport.as_json(), "history": lines}, separators=(",", ":"))
     data = data.replace("<", r"\u003c")  # the names of gauges are the author's
     addition = (
         f"<style>{assets.style()}</style>\n"
         f'<script type="application/json" id="websocket-data">{data}</script>\n'
         f'<script type="module">{assets.script("report")}</script>\n'
     )
-    return before_end_of_body(page, addition)
+    return assets.before_end_of_body(page, addition)

@@ -15,7 +15,7 @@ from locust.env import Environment
 
 from . import assets
 
-__all__ = ["before_end_of_body", "register"]
+__all__ = ["register"]
 
 TAB = {"key": "websocket", "title": "WebSocket"}
 
@@ -58,7 +58,7 @@ def _on_init(environment: Environment, **_: Any) -> None:
     @web_ui.app.after_request
     def add_script(response: Response) -> Response:
         if request.endpoint == "locust.index" and response.status_code == 200:
-            response.set_data(before_end_of_body(response.get_data(as_text=True), HEAD))
+            response.set_data(assets.before_end_of_body(response.get_data(as_text=True), HEAD))
         return response
 
 
@@ -66,10 +66,5 @@ def _asset(text: str, mimetype: str) -> Response:
     response = Response(text, mimetype=mimetype)
     response.cache_control.no_cache = True  # a browser asks whether it has changed: after an update of the package
     response.add_etag()
-    return response.make_conditional(request)
-
-
-def before_end_of_body(page: str, addition: str) -> str:
-    """The HTML page with something more at its end."""
-    head, end, tail = page.rpartition("</body>")
-    return head + addition + end + tail if end else page + addition
+    response.make_conditional(request)
+    return response

@@ -84,7 +84,7 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
         for decision in decisions:
             match decision:
                 case Do.START_SESSION:
-                    self.client.connections.add(self)
+                    self.client.connections.opened(self)
                     if self._options.ping_interval is not None:
                         self.pings.start_heartbeat(self._options.ping_interval, self._options.ping_timeout)
                 case Do.WAKE_STATE_WAITERS:
@@ -133,7 +133,7 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
                     if self._reconnecting is not None:
                         self._reconnecting.cancel()
                 case Do.FINISH:
-                    self.client.connections.discard(self)
+                    self.client.connections.finish(self)
                     self._wake_receiver()
                 case Do.REPORT_SESSION:
                     self._report_session()
@@ -143,6 +143,7 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
     async def open(self) -> None:
         """Connect for the first time, report that, and run ``on_connected``. Called by the client."""
         started = perf_counter()
+        self.client.connections.begin(self)
         try:
             await self._attempt(CONNECT, started)
         except BaseException as exc:
@@ -247,6 +248,7 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
         if decisions:
             self.stats.closes_received += info.rcvd is not None
             self.stats.closes_sent += info.sent is not None
+            self.client.connections.tally.session_ended(info, closed_by_us=self._life.closed_by_us)
         self._do(decisions)
 
     # Closing

@@ -130,7 +130,8 @@ class Section {
     }
 
     data(lines) {
-        return [this.history.time, ...lines.map(([, , values]) => values)];
+        const { time } = this.history;
+        return [time, ...lines.map(([, , values]) => values ?? time.map(() => null))];
     }
 
     chart(title, lines) {

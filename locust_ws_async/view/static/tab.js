@@ -52,23 +52,20 @@ async function get(name) {
     return response.json();
 }
 
-/* The lines so far and the newer ones, without those that Locust no longer has: after a reset, in the next run. */
+/* The lines so far and the newer ones, without those that Locust no longer has: after a reset, and in the next run. */
 function joined(old, newer) {
     if (old === null) return newer;
-    const kept = newer.first === null ? old.time.length : old.time.findIndex(time => time >= newer.first);
-    const from = kept < 0 ? old.time.length : kept;
-    const empty = length => new Array(length).fill(null);
-    const column = (before, after) => [
-        ...(before ?? empty(old.time.length)).slice(from),
-        ...(after ?? empty(newer.time.length)),
+    const kept = newer.first === null ? [] : old.time.filter(time => time >= newer.first);
+    const column = (before, after, missing) => [
+        ...(before ?? old.time.map(() => missing)).slice(old.time.length - kept.length),
+        ...(after ?? newer.time.map(() => missing)),
     ];
     const result = { ...newer, closes: {} };
     for (const [name, values] of Object.entries(newer)) {
-        if (Array.isArray(values) && name !== "spans") result[name] = column(old[name], values);
+        if (Array.isArray(values) && name !== "spans") result[name] = column(old[name], values, null);
     }
-    for (const code of new Set([...Object.keys(old.closes), ...Object.keys(newer.closes)])) {
-        const values = column(old.closes[code], newer.closes[code]);
-        if (values.some(value => value !== null)) result.closes[code] = values;
+    for (const [code, values] of Object.entries(newer.closes)) {
+        result.closes[code] = column(old.closes[code], values, 0); // a code is not named before its first close
     }
     return result;
 }

@@ -1,0 +1,42 @@
+"""What master and workers know together, about all connections of a test.
+
+counters   what this process counts
+numbers    the numbers of one process, or of all together
+transport  from the workers to the master
+history    second by second
+web        the JSON of all this
+"""
+
+from typing import Any
+
+from locust import events
+from locust.env import Environment
+from locust.runners import WorkerRunner
+
+from . import counters, history, transport, web
+from .counters import gauge, tally
+
+__all__ = ["gauge", "register", "tally"]
+
+_PARTS: tuple[Any, ...] = (counters, transport, history, web)
+
+
+def register() -> None:
+    """Listen to Locust's events. Called when the user classes are imported."""
+    hooks: Any = events  # which have no types
+    for listeners in _PARTS:
+        for name, listener in vars(listeners).items():
+            if name.startswith("on_"):
+                getattr(hooks, name.removeprefix("on_")).add_listener(listener)
+    hooks.init.add_listener(_reset_as_the_runner_does)
+    transport.each_second(history.record)
+
+
+def _reset_as_the_runner_does(environment: Environment, **_: Any) -> None:
+    def on_spawning_complete(**_: Any) -> None:
+        if environment.reset_stats and not isinstance(environment.runner, WorkerRunner):
+            for part in _PARTS:
+                if reset := getattr(part, "on_reset_stats", None):
+                    reset()
+
+    environment.events.spawning_complete.add_listener(on_spawning_complete)  # type: ignore[no-untyped-call]
