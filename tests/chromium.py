@@ -116,8 +116,24 @@ class Page:
         deadline = loop.time() + seconds * SCALE
         while not (value := await self.js(expression)):
             assert loop.time() < deadline, f"not within {seconds * SCALE} s: {expression}\n{await self.text()}"
-            await asyncio.sleep(0.05)
+            await self.pause()
         return value
+
+    async def pause(self) -> None:
+        """Let the page, and those whom it waits for, go on, before one looks again."""
+        await asyncio.sleep(0.1 * SCALE)
+
+    async def click(self, selector: str, text: str) -> None:
+        """Click the element that says this, as soon as there is one."""
+        say = f"element.textContent.trim().toLowerCase() === {json.dumps(text.lower())}"
+        found = f"[...document.querySelectorAll({json.dumps(selector)})].find(element => {say})"
+        await self.until(f"{found} !== undefined")
+        await self.js(f"{found}.click()")
+
+    async def mouse(self, kind: str, x: float, y: float) -> None:
+        """Move the mouse there, or press or release its left button there: DevTools' ``Input.dispatchMouseEvent``."""
+        button = {"button": "left", "buttons": int(kind != "mouseReleased"), "clickCount": 1}
+        await self.devtools.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **button)
 
     async def text(self) -> str:
         """What the page says."""

@@ -1,6 +1,6 @@
 /* The section in Locust's report, drawn once from what the file holds. */
 
-const section = new Section();
+const section = new Section({ live: false });
 const { stats, history } = JSON.parse(document.getElementById("websocket-data").textContent);
 
 /* Before the last part, once React has drawn the parts. */

@@ -12,7 +12,7 @@ const COLORS = {
 const SHADE = "rgba(255, 159, 0, 0.22)"; // where the generator was saturated
 const HEIGHT = 210; // pixels of a chart, without title and legend
 
-/* Each chart: its title, and from the columns of /websocket/history its lines: name, colour, values. */
+/* Each chart: its title, and from the columns of /websocket/history its lines: name, colour, values, dashes. */
 const CHARTS = [
     {
         title: "Connections",
@@ -34,7 +34,7 @@ const CHARTS = [
         title: "Connects, Closes and Recoveries per Second",
         lines: history => [
             ["Connects", BLUE, history.opened],
-            ["Recoveries", GREEN, history.recoveries],
+            ["Recoveries", GREEN, history.recoveries, [6, 6]], // each is a connect too, and would hide it
             ...codes(history.closes).map((code, index) => [
                 `Closes ${code}`, OF_CODES[code] ?? OF_OTHER_CODES[index % OF_OTHER_CODES.length], history.closes[code],
             ]),
@@ -49,27 +49,32 @@ const CHARTS = [
     },
 ];
 
-/* The columns of the table: title, the text of a cell from a worker's entry in /websocket/stats, a class for the style. */
+/* The columns of the table: title, and the text of a cell from a worker's entry in /websocket/stats. What is true only of the
+   moment is not shown of a run that is over. */
 const COLUMNS = [
-    ["Users", worker => count(worker.users)],
-    ["Open", worker => count(worker.open)],
-    ["Connecting", worker => count(worker.connecting)],
-    ["Reconnecting", worker => count(worker.reconnecting)],
-    ["In/s", worker => decimals(worker.rates?.messages_in, 1)],
-    ["Out/s", worker => decimals(worker.rates?.messages_out, 1)],
-    ["Recoveries", worker => count(worker.recoveries)],
-    ["Late", worker => count(worker.late)],
-    ["Dropped", worker => count(worker.dropped)],
-    ["Closes", worker => codes(worker.closes).map(code => `${code}:\u00a0${count(worker.closes[code])}`).join(", "), "codes"],
-    ["Queue wait (ms)", worker => decimals(worker.queue_wait?.mean_ms, 2)],
-    ["Hub lag p99 (ms)", worker => decimals(worker.generator?.hub_lag_p99_ms, 1)],
-    ["CPU", worker => worker.generator?.cpu == null ? "" : `${decimals(100 * worker.generator.cpu, 0)}\u00a0%`],
+    { title: "Users", ofNow: true, text: worker => count(worker.users) },
+    { title: "Open", ofNow: true, text: worker => count(worker.open) },
+    { title: "Reconnecting", ofNow: true, text: worker => count(worker.reconnecting) },
+    { title: "Opened", text: worker => count(worker.opened) },
+    { title: "Closes", kind: "codes", text: worker =>
+        codes(worker.closes).map(code => `${code}:\u00a0${count(worker.closes[code])}`).join(", ") },
+    { title: "Recoveries", text: worker => count(worker.recoveries) },
+    { title: "Messages in", text: worker => count(worker.messages_in) },
+    { title: "In/s", ofNow: true, text: worker => decimals(worker.rates.messages_in, 1) },
+    { title: "Messages out", text: worker => count(worker.messages_out) },
+    { title: "Out/s", ofNow: true, text: worker => decimals(worker.rates.messages_out, 1) },
+    { title: "Late", text: worker => count(worker.late) },
+    { title: "Dropped", text: worker => count(worker.dropped) },
+    { title: "Queue wait (ms)", text: worker => decimals(worker.queue_wait.mean_ms, 2) },
+    { title: "Hub lag (ms)", ofNow: true, text: worker => decimals(worker.generator?.hub_lag_p99_ms, 1) },
+    { title: "CPU", ofNow: true, text: worker => percent(worker.generator?.cpu) },
 ];
 
 const codes = closes => Object.keys(closes ?? {}).sort();
 const count = value => value == null ? "" : value.toLocaleString();
 const decimals = (value, digits) =>
     value == null ? "" : value.toLocaleString(undefined, { minimumFractionDigits: digits, maximumFractionDigits: digits });
+const percent = share => share == null ? "" : `${decimals(100 * share, 0)}\u00a0%`;
 const clock = seconds => seconds == null ? "" : new Date(seconds * 1000).toLocaleTimeString();
 
 /* A worker's name without most of the random digits at its end. */
@@ -84,7 +89,9 @@ function element(name, className, ...children) {
 
 /* Draws what it is given. It asks for nothing, and is put into a page by others. */
 class Section {
-    constructor() {
+    /* live: whether what is shown is now, and not a run that is over. */
+    constructor({ live }) {
+        this.live = live;
         this.root = element("section", "websocket");
         this.charts = [];
         this.names = [];
@@ -105,7 +112,7 @@ class Section {
         this.note.textContent = history.time.length ? "" : "No WebSocket connection yet.";
         this.drawCharts();
         this.tellVerdict();
-        this.workers.replaceChildren(table(stats, this.spans));
+        this.workers.replaceChildren(table(stats, this.spans, this.live));
     }
 
     /* Take the colours of the page, which may have changed. */
@@ -152,22 +159,27 @@ class Section {
             },
             scales: {
                 x: { range: (_, from, to) => this.zoomed ?? (from < to ? [from, to] : [from - 1, from + 1]) },
-                y: { range: (_, __, highest) => uPlot.rangeNum(0, Math.max(highest ?? 0, 1), 0.1, true) },
+                y: { range: (_, __, highest) => [0, Math.max(highest ?? 0, 1) * 1.1] },
             },
             axes: [
+                { ...axis, scale: "y", side: 3, size: 60, space: 25, grid: { stroke: () => colors().grid, width: 1 } },
                 {
                     ...axis,
+                    scale: "x",
+                    side: 2,
                     values: (_, times, __, ___, step) => times.map(time => tick(time, step)),
                     grid: { show: false },
                     border: { show: true, width: 1, stroke: () => colors().axis },
                     space: 90,
                     size: 28,
                 },
-                { ...axis, size: 60, grid: { stroke: () => colors().grid, width: 1 } },
             ],
             series: [
                 { label: "Time", value: (plot, time) => clock(time ?? plot.data[0].at(-1)) },
-                ...lines.map(([label, stroke]) => ({ label, stroke, width: 2, points: { show: false }, value: valueOrLast })),
+                ...lines.map(([label, stroke, , dash]) => ({
+                    label, stroke, dash, width: 2, value: valueOrLast,
+                    points: { show: true, size: 4, fill: stroke, filter: alone },
+                })),
             ],
             hooks: {
                 drawClear: [plot => shade(plot, this.spans)],
@@ -215,6 +227,20 @@ function valueOrLast(plot, value, series, index) {
     return shown == null ? "–" : shown.toLocaleString(undefined, { maximumFractionDigits: shown < 10 ? 2 : 0 });
 }
 
+/* The points that no line shows: nothing is known before and after them. */
+function alone(plot, series) {
+    const values = plot.data[series];
+    const first = plot.scales.x.min, last = plot.scales.x.max;
+    const shown = [];
+    values.forEach((value, index) => {
+        const time = plot.data[0][index];
+        if (value != null && values[index - 1] == null && values[index + 1] == null && time >= first && time <= last) {
+            shown.push(index);
+        }
+    });
+    return shown;
+}
+
 /* The label of a time on the axis, whose labels are so many seconds apart. */
 function tick(time, step) {
     const date = new Date(time * 1000);
@@ -236,23 +262,28 @@ function shade(plot, spans) {
     ctx.restore();
 }
 
-function table({ total, workers }, spans) {
-    const entries = Object.entries(workers);
-    const gauges = Object.keys(total.gauges ?? {}).sort();
-    const columns = [...COLUMNS, ...gauges.map(name => [name, worker => count(worker.gauges?.[name])])];
+function table({ total, workers }, spans, live) {
+    const gauges = Object.keys(total.gauges).sort();
+    const columns = [
+        ...COLUMNS,
+        ...gauges.map(name => ({ title: name, ofNow: true, text: worker => count(worker.gauges[name]) })),
+    ].filter(({ ofNow }) => live || !ofNow);
     const saturated = new Set(spans.filter(({ to }) => to == null).map(({ worker }) => worker));
-    const state = (id, { left, age }) =>
-        left ? "left" : saturated.has(id) ? "saturated" : age == null ? "" : `${decimals(age, 0)} s ago`;
-    const row = (name, values, last, className = "") => {
+    const state = (id, { left, age }) => {
+        if (left) return "left";
+        if (!live) return "to the end";
+        return saturated.has(id) ? "saturated" : `${decimals(age, 0)} s ago`;
+    };
+    const row = (name, entry, last, className) => {
         const first = element("td", "", short(name));
         first.title = name;
-        const cells = columns.map(([, text, kind]) => element("td", kind ?? "", text(values)));
+        const cells = columns.map(({ text, kind }) => element("td", kind ?? "", text(entry)));
         return element("tr", className, first, ...cells, element("td", "", last));
     };
-    const titles = ["Worker", ...columns.map(([title]) => title), "Last report"];
+    const titles = ["Worker", ...columns.map(({ title }) => title), "Reported"];
     return element("table", "",
         element("thead", "", element("tr", "", ...titles.map(title => element("th", "", title)))),
         element("tbody", "",
-            ...entries.map(([id, worker]) => row(id, worker, state(id, worker), worker.left ? "left" : "")),
+            ...Object.entries(workers).map(([id, entry]) => row(id, entry, state(id, entry), entry.left ? "left" : "")),
             row("Total", total, "", "total")));
 }

@@ -4,7 +4,7 @@
 const KEY = "websocket";
 const INTERVAL = 2000; // milliseconds, as Locust's own pages ask
 
-const section = new Section();
+const section = new Section({ live: true });
 let history = null;
 let timer = null;
 
