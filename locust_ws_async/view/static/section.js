@@ -9,7 +9,7 @@ const COLORS = {
     light: { labels: "#54555a", axis: "#000", grid: "#ddd" },
     dark: { labels: "#b3c3bc", axis: "#5b6f66", grid: "#4c4c52" },
 };
-const SHADE = "rgba(255, 159, 0, 0.22)"; // where the generator was saturated
+const SHADE = "rgba(255, 159, 0, 0.16)"; // where the generator was saturated
 const HEIGHT = 210; // pixels of a chart, without title and legend
 
 /* Each chart: its title, and from the columns of /websocket/history its lines: name, colour, values, dashes. */
@@ -49,8 +49,8 @@ const CHARTS = [
     },
 ];
 
-/* The columns of the table: title, and the text of a cell from a worker's entry in /websocket/stats. What is true only of the
-   moment is not shown of a run that is over. */
+/* The columns of the table: title, and the text of a cell from a worker's entry in /websocket/stats. What is true
+   of the moment only is not shown of a run that is over. */
 const COLUMNS = [
     { title: "Users", ofNow: true, text: worker => count(worker.users) },
     { title: "Open", ofNow: true, text: worker => count(worker.open) },
@@ -72,8 +72,9 @@ const COLUMNS = [
 
 const codes = closes => Object.keys(closes ?? {}).sort();
 const count = value => value == null ? "" : value.toLocaleString();
-const decimals = (value, digits) =>
-    value == null ? "" : value.toLocaleString(undefined, { minimumFractionDigits: digits, maximumFractionDigits: digits });
+const rounded = (value, least, most) =>
+    value.toLocaleString(undefined, { minimumFractionDigits: least, maximumFractionDigits: most });
+const decimals = (value, digits) => value == null ? "" : rounded(value, digits, digits);
 const percent = share => share == null ? "" : `${decimals(100 * share, 0)}\u00a0%`;
 const clock = seconds => seconds == null ? "" : new Date(seconds * 1000).toLocaleTimeString();
 
@@ -214,8 +215,10 @@ class Section {
     tellVerdict() {
         const newest = this.spans.slice(-5);
         const lines = newest.map(({ worker, from, to, why }) =>
-            `Generator saturated on ${short(worker)} from ${clock(from)} ${to == null ? "until now" : `to ${clock(to)}`}: ${why}.`);
-        if (this.spans.length > newest.length) lines.unshift(`${this.spans.length - newest.length} earlier spans are shaded too.`);
+            `Generator saturated${worker === "local" ? "" : ` on ${short(worker)}`} from ${clock(from)} ` +
+            `${to == null ? "until now" : `to ${clock(to)}`}: ${why}.`);
+        const earlier = this.spans.length - newest.length;
+        if (earlier) lines.unshift(`${earlier} earlier spans are shaded too.`);
         if (lines.length) lines.push("Times in the shaded spans are partly this machine's.");
         this.verdict.replaceChildren(...lines.map(line => element("li", "", line)));
     }
@@ -224,7 +227,7 @@ class Section {
 /* What the legend says: the value below the cursor, and without a cursor the last. */
 function valueOrLast(plot, value, series, index) {
     const shown = index == null ? plot.data[series].at(-1) : value;
-    return shown == null ? "–" : shown.toLocaleString(undefined, { maximumFractionDigits: shown < 10 ? 2 : 0 });
+    return shown == null ? "–" : rounded(shown, 0, shown < 10 ? 2 : 0);
 }
 
 /* The points that no line shows: nothing is known before and after them. */

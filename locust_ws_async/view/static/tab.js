@@ -1,5 +1,5 @@
-/* The tab in Locust's web UI. Locust draws an empty one, and knows no charts: the section is put below the tabs while ours
-   is selected, beside what React draws there, which React leaves alone. */
+/* The tab in Locust's web UI. Locust draws an empty one, and knows no charts: the section is put below the tabs while
+   ours is selected, beside what React draws there. React leaves it alone. */
 
 const KEY = "websocket";
 const INTERVAL = 2000; // milliseconds, as Locust's own pages ask
@@ -7,6 +7,7 @@ const INTERVAL = 2000; // milliseconds, as Locust's own pages ask
 const section = new Section({ live: true });
 let history = null;
 let timer = null;
+let asking = false;
 
 /* Whether our tab is selected. The address may say something else: Locust does not follow the browser's "Back". */
 function selectedTab() {
@@ -36,6 +37,8 @@ function followPage() {
 }
 
 async function ask() {
+    if (asking || document.hidden) return; // a busy Locust may take longer than the interval
+    asking = true;
     try {
         const since = history?.time.length ? `?since=${history.time.at(-1)}` : "";
         const [stats, newer] = await Promise.all([get("stats"), get(`history${since}`)]);
@@ -43,12 +46,15 @@ async function ask() {
         section.show(stats, history);
     } catch (error) {
         section.note.textContent = `No answer from Locust: ${error.message}`;
+    } finally {
+        asking = false;
     }
 }
 
 async function get(name) {
     const response = await fetch(`./websocket/${name}`);
-    if (!response.ok || response.redirected) throw new Error(response.redirected ? "please log in again" : `HTTP ${response.status}`);
+    if (response.redirected) throw new Error("please log in again");
+    if (!response.ok) throw new Error(`HTTP ${response.status}`);
     return response.json();
 }
 
