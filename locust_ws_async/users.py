@@ -33,6 +33,7 @@ from .client import (
     SourceAddresses,
     WebSocketClient,
 )
+from .client.client import checked_rows
 from .client.messages.since import checked_since
 from .client.session.backoff import Retry
 from .exceptions import ConnectError, WebSocketError
@@ -43,7 +44,7 @@ from .internals.locust import is_stopping, is_waiting, replace_root_task_set, se
 from .pacing.arrivals import OnceThrough, Source, check_class
 from .pacing.pace import Late, Pace
 from .pacing.schedule import Law, Rate
-from .request_events import reporter
+from .request_events import AGGREGATED, reporter, reports_apart
 from .statistics import buckets, end_of_run
 from .tasksets import call_on_stop, call_sync, enable_async, refuse_generators, refuse_unawaited, tag, task
 from .user_errors import (
@@ -422,7 +423,11 @@ class AsyncWebSocketUser(AsyncUser):
     messages."""
 
     reported: Collection[str] = ALL_ROWS
-    """The row types to report; every row counts into Locust's Aggregated. E.g. ``{"WS CONNECT", "WS REQUEST"}``."""
+    """The row types to report, e.g. ``{"WS CONNECT", "WS REQUEST"}``."""
+
+    aggregated: Collection[str] = AGGREGATED
+    """The row types that count into Locust's *Aggregated*; by default all but ``WS SESSION``, ``WS RECOVERY`` and
+    ``WS KEEPALIVE``, which have no response time. A row of another type is a row as ever, and its failures count."""
 
     connect_backoff: Backoff | None = Backoff()
     """How long the user waits after a failed connect before its next one. An ``on_start`` that could not connect is
@@ -488,6 +493,7 @@ class AsyncWebSocketUser(AsyncUser):
             refresh=self._refresh_settings,
             engine=self.engine,
             reported=self.reported,
+            reports=reports_apart(self._locust_user, self.aggregated),
             connect_backoff=self.connect_backoff,
             stopping=self._is_being_stopped,
             waited=partial(cancelled_waits(environment).add, self),
@@ -574,7 +580,7 @@ _RESERVED = (
 )
 
 _NAMES = tuple(field.name for field in fields(ConnectOptions))
-_FIXED = ("engine", "reported", "connect_backoff", "cancel_timeout")
+_FIXED = ("engine", "reported", "aggregated", "connect_backoff", "cancel_timeout")
 _fixed_settings = attrgetter(*_FIXED)
 _values_of = attrgetter(*_NAMES)
 
@@ -630,6 +636,7 @@ def _check_settings(user_class: type[User], host: str | None) -> None:
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or seconds <= 0:
         raise ValueError(f"cancel_timeout must be a number of seconds greater than 0, not {seconds!r}")
     if issubclass(user_class, AsyncWebSocketUser):
+        checked_rows(values.pop("aggregated"), "aggregated")
         of_client = {name: values.pop(name) for name in _FIXED if name in values}
         client = WebSocketClient(base_url=host, report=_no_report, options=ConnectOptions(**values), **of_client)
         if host is not None:

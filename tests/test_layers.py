@@ -99,6 +99,9 @@ ORDER = """
     fleet.numbers
     fleet.transport             from the workers to the master
     fleet.history
+    fleet.files
+    fleet.summary
+    fleet.web
     fleet                       what master and workers know together
     view                        where people look: the tab and the report
     http_session                Locust's side

@@ -4,7 +4,9 @@ counters   what this process counts
 numbers    the numbers of one process, or of all together
 transport  from the workers to the master
 history    second by second
-web        the JSON of all this
+files      that as a CSV file
+summary    the block at the end of a run
+web        pages in Locust's web UI
 """
 
 from typing import Any
@@ -13,7 +15,8 @@ from locust import events
 from locust.env import Environment
 from locust.runners import WorkerRunner
 
-from . import counters, history, transport, web
+from ..statistics.end_of_run import add_section
+from . import counters, files, history, summary, transport, web
 from .counters import gauge, tally
 
 __all__ = ["gauge", "register", "tally"]
@@ -30,6 +33,8 @@ def register() -> None:
                 getattr(hooks, name.removeprefix("on_")).add_listener(listener)
     hooks.init.add_listener(_reset_as_the_runner_does)
     transport.each_second(history.record)
+    transport.each_second(files.write_line)
+    add_section(summary.lines)
 
 
 def _reset_as_the_runner_does(environment: Environment, **_: Any) -> None:

@@ -7,7 +7,7 @@ then for four: the history of a week takes as much memory as that of a night.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from math import isnan, nan
 from time import time
 from typing import Any
@@ -17,13 +17,14 @@ from locust.env import Environment
 from . import transport
 from .numbers import Numbers, table
 
-__all__ = ["GAUGES", "RATES", "as_json", "line", "on_reset_stats", "on_test_start", "peak_open", "record"]
+__all__ = ["GAUGES", "RATES", "Line", "as_json", "last_line", "lines", "peak_open", "record"]
 
 GAUGES = ("open", "connecting", "reconnecting")
 RATES = ("messages_in", "messages_out", "bytes_in", "bytes_out", "opened", "ended", "recoveries")
 _MOST_LINES = 14_400
 
 Line = dict[str, float | None]
+"""Gauges, rates per second, and times in milliseconds, by the names of the columns."""
 
 
 class _History:
@@ -32,9 +33,11 @@ class _History:
         self.seconds = 1
         """For how many a line stands."""
         self.peak_open = 0
+        self.last: Line = {}
         self._pending: list[Line] = []
 
     def add(self, line: Line) -> None:
+        self.last = line
         self.peak_open = max(self.peak_open, int(line["open"] or 0))
         self._pending.append(line)
         if len(self._pending) < self.seconds:
@@ -70,12 +73,11 @@ _history = _History()
 
 
 def record(environment: Environment) -> None:
-    """Add the line of this second."""
-    _history.add(line(transport.total()))
+    """Add the line of this second. Called once a second while a test runs."""
+    _history.add(_line(transport.total()))
 
 
-def line(numbers: Numbers) -> Line:
-    """The line of this second: gauges, rates per second, and times in milliseconds, by the names of the columns."""
+def _line(numbers: Numbers) -> Line:
     lags = [
         sample["hub_lag_p99_ms"]
         for sample in transport.contributions("generator").values()
@@ -95,6 +97,17 @@ def line(numbers: Numbers) -> Line:
 def peak_open() -> int:
     """The most connections that were open at a time, as far as it was looked at."""
     return _history.peak_open
+
+
+def last_line() -> Line:
+    """The line of the last second."""
+    return _history.last
+
+
+def lines() -> Iterator[Line]:
+    """All lines, of which the later ones may stand for several seconds."""
+    for values in zip(*_history.columns.values(), strict=True):
+        yield {name: None if isnan(value) else value for name, value in zip(_history.columns, values, strict=True)}
 
 
 def as_json(since: float = 0.0) -> dict[str, Any]:

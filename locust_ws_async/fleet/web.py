@@ -8,7 +8,7 @@ from typing import Any
 from flask import Blueprint, Response, request
 from locust.env import Environment
 
-from . import history, transport
+from . import files, history, transport
 
 __all__ = ["on_init"]
 
@@ -26,10 +26,18 @@ def on_init(environment: Environment, **_: Any) -> None:
     def columns() -> Response:
         return _json(history.as_json(request.args.get("since", 0.0, type=float)))
 
-    for path, view in {"/websocket/stats": stats, "/websocket/history": columns}.items():
+    def download() -> Response:
+        headers = {"Content-Disposition": "attachment;filename=locust_websocket_history.csv"}
+        return Response(files.as_csv(), mimetype="text/csv", headers=headers)
+
+    views = {"/websocket/stats": stats, "/websocket/history": columns, "/websocket/history.csv": download}
+    for path, view in views.items():
         pages.add_url_rule(path, view_func=web_ui.auth_required_if_enabled(view))  # type: ignore[no-untyped-call]
     assert web_ui.app is not None
     web_ui.app.register_blueprint(pages)
+    web_ui.template_args.setdefault("extended_csv_files", []).append(
+        {"href": "./websocket/history.csv", "title": "Download WebSocket history CSV"}  # below Locust's own page
+    )
 
 
 def _json(value: Any) -> Response:
