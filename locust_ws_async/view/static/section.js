@@ -34,7 +34,7 @@ const CHARTS = [
         title: "Connects, Closes and Recoveries per Second",
         lines: history => [
             ["Connects", BLUE, history.opened],
-            ["Recoveries", GREEN, history.recoveries, [6, 6]], // each is a connect too, and would hide it
+            ["Recoveries", GREEN, history.recoveries, [10, 10]], // each is a connect too, and would hide it
             ...codes(history.closes).map((code, index) => [
                 `Closes ${code}`, OF_CODES[code] ?? OF_OTHER_CODES[index % OF_OTHER_CODES.length], history.closes[code],
             ]),
