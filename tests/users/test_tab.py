@@ -136,6 +136,10 @@ def test_the_tab_shows_what_the_server_counts(start: Start, server: Server, tmp_
         swarm = "fetch('./swarm', {method: 'POST', body: new URLSearchParams({user_count: 2, spawn_rate: 2})})"
         assert await seen.js(f"{swarm}.then(answer => answer.ok)")
         await section.until(Users=2, Open=2, Opened=4, Closes="1000: 2", Messages_in=42)
+        await seen.go(f"{address}/stats/report?theme=dark")
+        await section.until(Opened=4, Closes="1000: 2", Messages_in=42)
+        assert await seen.js("document.querySelector('.websocket').dataset.theme") == "dark"
+        assert (await section.colours())[0][GREEN] > 50
         assert {url.removeprefix(address)[0] for url in seen.loaded_from() if not url.startswith("data:")} == {"/"}
 
     looking(check, tmp_path)

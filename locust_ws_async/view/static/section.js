@@ -76,7 +76,11 @@ const rounded = (value, least, most) =>
     value.toLocaleString(undefined, { minimumFractionDigits: least, maximumFractionDigits: most });
 const decimals = (value, digits) => value == null ? "" : rounded(value, digits, digits);
 const percent = share => share == null ? "" : `${decimals(100 * share, 0)}\u00a0%`;
-const clock = seconds => seconds == null ? "" : new Date(seconds * 1000).toLocaleTimeString();
+const clock = seconds => {
+    if (seconds == null) return "";
+    const date = new Date(seconds * 1000);
+    return Date.now() - date < 86400e3 ? date.toLocaleTimeString() : date.toLocaleString();
+};
 
 /* A worker's name without most of the random digits at its end. */
 const short = worker => worker.replace(/(_[0-9a-f]{6})[0-9a-f]{26}$/, "$1…");
@@ -118,8 +122,9 @@ class Section {
 
     /* Take the colours of the page, which may have changed. */
     takeTheme() {
-        const [red, green, blue] = getComputedStyle(document.body).backgroundColor.match(/[\d.]+/g).map(Number);
-        const theme = red + green + blue < 3 * 128 ? "dark" : "light";
+        const color = getComputedStyle(document.body).backgroundColor; // rgb(18, 18, 18), or rgba(...)
+        const [red, green, blue, alpha = 1] = color.match(/[\d.]+/g).map(Number);
+        const theme = alpha > 0 && red + green + blue < 3 * 128 ? "dark" : "light";
         if (this.root.dataset.theme !== theme) {
             this.root.dataset.theme = theme;
             for (const chart of this.charts) chart.redraw();
