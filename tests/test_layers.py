@@ -40,7 +40,7 @@ LAYERS = {
     "request_events": GLUE | {"statistics"},
     "cancelled_waits": {"locust"},
     "view": {"locust", "flask", "fleet"},
-    "fleet": {"locust", "gevent", "flask", "client", "pacing", "statistics"},  # flask: a dependency of Locust's
+    "fleet": {"locust", "gevent", "flask", "client", "pacing", "statistics", "prometheus_client", "opentelemetry"},
     "pacing": {"locust", "gevent", "statistics", "internals.locust"},
     "statistics": {"locust", "internals.locust"},
     "http_session": GLUE | {"requests"},  # a dependency of Locust's
@@ -101,6 +101,9 @@ ORDER = """
     fleet.history
     fleet.files
     fleet.summary
+    fleet.metrics               the numbers as metrics
+    fleet.prometheus
+    fleet.opentelemetry
     fleet.web
     fleet                       what master and workers know together
     view                        where people look: the tab and the report
@@ -266,7 +269,10 @@ def test_no_part_names_the_whole_connection(path: Path) -> None:
         ("locust_ws_async.exceptions", ["locust", "gevent", "greenlet", "picows"]),
         ("locust_ws_async.command", ["locust", "gevent", "greenlet", "picows"]),
         ("locust_ws_async.recording", ["locust", "gevent", "greenlet", "picows", "websockets"]),
-        ("locust_ws_async.users", ["picows", "python_socks"]),  # they are optional
+        (
+            "locust_ws_async.users",
+            ["picows", "python_socks", "prometheus_client", "opentelemetry"],
+        ),  # they are optional
     ],
 )
 def test_a_layer_needs_nothing_from_above(module: str, missing: list[str]) -> None:

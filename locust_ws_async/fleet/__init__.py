@@ -7,6 +7,7 @@ history    second by second
 files      that as a CSV file
 summary    the block at the end of a run
 web        pages in Locust's web UI
+metrics    the numbers as metrics: for prometheus and opentelemetry, as they are called
 """
 
 from typing import Any
@@ -16,12 +17,12 @@ from locust.env import Environment
 from locust.runners import WorkerRunner
 
 from ..statistics.end_of_run import add_section
-from . import counters, files, history, summary, transport, web
+from . import files, history, opentelemetry, prometheus, summary, transport, web
 from .counters import gauge, tally
 
 __all__ = ["gauge", "register", "tally"]
 
-_PARTS: tuple[Any, ...] = (counters, transport, history, web)
+_PARTS: tuple[Any, ...] = (transport, history, web, prometheus, opentelemetry)
 
 
 def register() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from time import localtime, strftime
-from typing import Any
 
 from locust.env import Environment
 
@@ -17,7 +15,6 @@ __all__ = ["lines"]
 
 _TITLE = "WebSocket connections"
 _BY = {"us": "closed by this side", "peer": "closed by the server", "lost": "lost"}
-_MOST_SPANS = 10
 
 
 def lines(environment: Environment) -> list[str]:
@@ -37,11 +34,7 @@ def lines(environment: Environment) -> list[str]:
         "waits at the end": f"{counts['cancelled_waits']:,}",
     }
     width = max(map(len, told)) + 2
-    block = [_TITLE, "-" * 100, *(f"{name:<{width}}{text}" for name, text in told.items())]
-    generator = transport.published("generator")
-    if generator is not None:
-        block += [f"{'generator':<{width}}{text}" for text in _verdict(generator["spans"])]
-    return block
+    return [_TITLE, "-" * 100, *(f"{name:<{width}}{text}" for name, text in told.items())]
 
 
 def _ends(numbers: Numbers) -> str:
@@ -63,17 +56,3 @@ def _outages(environment: Environment) -> str:
     assert median is not None
     longest = max(row.max_response_time for row in rows)
     return f"; outages lasted {median / 1000:.2f} s (median), {longest / 1000:.2f} s (longest)"
-
-
-def _verdict(spans: list[dict[str, Any]]) -> list[str]:
-    if not spans:
-        return ["was never saturated"]
-    told = [
-        f"saturated on {span['worker']} from {_clock(span['from'])} to {_clock(span['to'])}: {span['why']}"
-        for span in spans[:_MOST_SPANS]
-    ]
-    return told if len(spans) <= _MOST_SPANS else [*told, f"and in {len(spans) - _MOST_SPANS} spans more"]
-
-
-def _clock(epoch: float | None) -> str:
-    return "the end" if epoch is None else strftime("%H:%M:%S", localtime(epoch))

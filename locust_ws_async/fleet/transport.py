@@ -32,7 +32,18 @@ from ..pacing.clock import run_id
 from . import counters
 from .numbers import Numbers
 
-__all__ = ["LOCAL", "as_json", "contribute", "contributions", "each_second", "publish", "published", "total"]
+__all__ = [
+    "LOCAL",
+    "as_json",
+    "contribute",
+    "contributions",
+    "each_second",
+    "has_left",
+    "publish",
+    "published",
+    "total",
+    "workers",
+]
 
 LOCAL = "local"
 """The id of the only process, where there are no workers."""
@@ -125,9 +136,18 @@ _counts_seen: Counter[str] = Counter()
 def total() -> Numbers:
     """The sum of all workers."""
     numbers = Numbers()
-    for worker_id, worker in _workers.items():
-        numbers.add(worker.numbers(left=_left(worker_id)))
+    for each, _ in workers().values():
+        numbers.add(each)
     return numbers
+
+
+def workers() -> dict[str, tuple[Numbers, bool]]:
+    """The numbers of each worker, by its id, and whether it has left."""
+    return {
+        worker_id: (worker.numbers(left=left), left)
+        for worker_id, worker in _workers.items()
+        for left in (has_left(worker_id),)
+    }
 
 
 def contributions(key: str) -> dict[str, Any]:
@@ -135,27 +155,27 @@ def contributions(key: str) -> dict[str, Any]:
     return {
         worker_id: worker.contributions[key]
         for worker_id, worker in _workers.items()
-        if key in worker.contributions and not _left(worker_id)
+        if key in worker.contributions and not has_left(worker_id)
     }
 
 
 def as_json() -> dict[str, Any]:
     """What ``/websocket/stats`` answers."""
     runner = None if _environment is None else _environment.runner
-    workers = {
+    each_worker = {
         worker_id: {
-            **worker.numbers(left=_left(worker_id)).as_json(),
-            **worker.contributions,
-            "age": monotonic() - worker.reported,
-            "left": _left(worker_id),
+            **numbers.as_json(),
+            **_workers[worker_id].contributions,
+            "age": monotonic() - _workers[worker_id].reported,
+            "left": left,
         }
-        for worker_id, worker in _workers.items()
+        for worker_id, (numbers, left) in workers().items()
     }
     return {
         "time": time(),
         "state": None if runner is None else runner.state,
         "total": total().as_json(),
-        "workers": workers,
+        "workers": each_worker,
         **{key: value() for key, value in _published.items()},
     }
 
@@ -252,7 +272,8 @@ def _take(worker_id: str, report: dict[str, Any], users: int) -> None:
             _merges[key](worker_id, value)
 
 
-def _left(worker_id: str) -> bool:
+def has_left(worker_id: str) -> bool:
+    """Whether the master knows this worker no more, or misses it."""
     runner = None if _environment is None else _environment.runner
     if not isinstance(runner, MasterRunner):
         return False

@@ -8,7 +8,7 @@ from typing import Any
 from flask import Blueprint, Response, request
 from locust.env import Environment
 
-from . import files, history, transport
+from . import files, history, prometheus, transport
 
 __all__ = ["on_init"]
 
@@ -30,7 +30,15 @@ def on_init(environment: Environment, **_: Any) -> None:
         headers = {"Content-Disposition": "attachment;filename=locust_websocket_history.csv"}
         return Response(files.as_csv(), mimetype="text/csv", headers=headers)
 
-    views = {"/websocket/stats": stats, "/websocket/history": columns, "/websocket/history.csv": download}
+    def metrics() -> Response:
+        return prometheus.page(environment)
+
+    views = {
+        "/websocket/stats": stats,
+        "/websocket/history": columns,
+        "/websocket/history.csv": download,
+        "/metrics": metrics,
+    }
     for path, view in views.items():
         pages.add_url_rule(path, view_func=web_ui.auth_required_if_enabled(view))  # type: ignore[no-untyped-call]
     assert web_ui.app is not None

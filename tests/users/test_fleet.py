@@ -124,7 +124,7 @@ def test_the_history_adds_up(start: Start) -> None:
     web.post("/stop")
     eventually(lambda: web.total()["ended"] == 4)
     history = web.json("/websocket/history")
-    lengths = {name: len(column) for name, column in history.items() if name not in ("closes", "spans")}
+    lengths = {name: len(column) for name, column in history.items() if name not in ("closes", "first", "spans")}
     assert len(set(lengths.values())) == 1
     times = history["time"]
     assert times == sorted(times)
@@ -286,6 +286,42 @@ def test_each_state_and_each_end(start: Start, server: Server, engine: str) -> N
     assert total["connecting"] == total["reconnecting"] == total["paused"] == 0
     locust.process.terminate()
     locust.finish()
+
+
+def test_what_is_cut_at_the_stop_has_ended(run: Run, engine: str) -> None:
+    """Also where the server does not answer the close, and where an attempt to connect is under way."""
+    result = run(
+        f"""
+        class Cut(AsyncWebSocketUser):
+            engine = {engine!r}
+            cancel_timeout = 0.5
+
+            @task
+            async def stay(self):
+                self.stalled = await self.ws.connect("/stalled")
+                note("connected")
+                await self.ws.connect("/slow-handshake?seconds=60", open_timeout=None)
+
+        def connected():
+            with open(os.environ["LOCUST_NOTES"], "a+") as notes:
+                notes.seek(0)
+                return len(notes.readlines()) == 3
+
+        quit_when(connected)
+
+        from locust_ws_async.fleet import transport
+
+        @events.test_stop.add_listener
+        def tell(**_):
+            note("total", transport.total().as_json())
+        """,
+        "--users",
+        "3",
+    )
+    (total,) = result.noted("total")
+    assert (total["opened"], total["ended"], total["open"], total["connecting"]) == (3, 3, 0, 0)
+    assert total["closed_by"] == {"us": 3, "peer": 0, "lost": 0}
+    assert total["cancelled_waits"] == 3
 
 
 def test_behind_the_login(start: Start) -> None:
