@@ -8,7 +8,7 @@ import contextlib
 import json
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -110,18 +110,22 @@ class Page:
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
-    async def until(self, expression: str, *, seconds: float = 30) -> Any:
+    async def until(self, expression: str) -> Any:
         """Wait until the expression is true, and return its value."""
+        return await self.eventually(lambda: self.js(expression), expression)
+
+    async def eventually(self, condition: Callable[[], Awaitable[Any]], told: object = None) -> Any:
+        """Wait until the condition holds, and return what it gave."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds * SCALE
-        while not (value := await self.js(expression)):
-            assert loop.time() < deadline, f"not within {seconds * SCALE} s: {expression}\n{await self.text()}"
+        deadline = loop.time() + 30 * SCALE
+        while not (value := await condition()):
+            assert loop.time() < deadline, f"not within {30 * SCALE} s: {told or condition}\n{await self.text()}"
             await self.pause()
         return value
 
     async def pause(self) -> None:
         """Let the page, and those whom it waits for, go on, before one looks again."""
-        await asyncio.sleep(0.1 * SCALE)
+        await asyncio.sleep(0.1)
 
     async def click(self, selector: str, text: str) -> None:
         """Click the element that says this, as soon as there is one."""

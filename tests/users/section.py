@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import Any
 
 from tests.chromium import Page
-from tests.support import SCALE
 
 __all__ = ["Section"]
 
@@ -70,7 +68,8 @@ class Section:
     async def until(self, **expected: Any) -> None:
         """Wait until the total says so; an underscore stands for a space of the title."""
         wanted = {title.replace("_", " "): value for title, value in expected.items()}
-        deadline = monotonic() + 30 * SCALE
-        while not wanted.items() <= (total := await self.total()).items():
-            assert monotonic() < deadline, f"not {wanted}, but {total}\n{await self.page.text()}"
-            await self.page.pause()
+
+        async def says_so() -> bool:
+            return wanted.items() <= (await self.total()).items()
+
+        await self.page.eventually(says_so, wanted)

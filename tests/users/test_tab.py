@@ -21,13 +21,15 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH")
 
 Start = Callable[..., LocustProcess]
 
+LINES = [
+    ["Time", "Users", "Open", "Connecting", "Reconnecting"],
+    ["Time", "In", "Out"],
+    ["Time", "Connects", "Recoveries", "Closes 1000"],
+    ["Time", "Queue wait", "Hub lag"],
+]
 GREEN, BLUE = "#00ca5a", "#0099ff"
 
 SOURCE = """
-from locust import runners
-
-runners.WORKER_REPORT_INTERVAL = 0.2  # seconds; 3 as shipped
-
 class Echo(AsyncWebSocketUser):
     wait_time = constant(1000)
 
@@ -110,19 +112,15 @@ def test_the_tab_shows_what_the_server_counts(start: Start, server: Server, tmp_
         assert len(table) == (workers or 1) + 1
         assert sum(int(row["Messages in"]) for worker, row in table.items() if worker != "Total") == 84
 
-        async def last_of(line: str) -> str:
-            return (await section.legends())[0][line]
+        async def lines() -> dict[str, str] | None:
+            """What the first legend says, once each chart has its lines."""
+            legends = await section.legends()
+            return legends[0] if [list(legend) for legend in legends] == LINES else None
 
-        while await last_of("Open") != "4":
-            await seen.pause()
-        assert await last_of("Users") == "4"
-        legends = await section.legends()
-        assert [list(legend) for legend in legends] == [
-            ["Time", "Users", "Open", "Connecting", "Reconnecting"],
-            ["Time", "In", "Out"],
-            ["Time", "Connects", "Recoveries", "Closes 1000"],
-            ["Time", "Queue wait", "Hub lag"],
-        ]
+        async def all_open() -> bool:
+            return {"Users": "4", "Open": "4"}.items() <= (await lines() or {}).items()
+
+        await seen.eventually(all_open)
         connections, messages, *_ = await section.colours()
         assert connections[GREEN] > 50 and messages[BLUE] > 50
 
@@ -200,8 +198,10 @@ def test_it_follows_the_colours_of_the_page_and_a_span_that_is_selected(start: S
             (time,) = {legend["Time"] for legend in await section.legends()}
             return datetime.strptime(time.replace("\u202f", " "), "%I:%M:%S %p")
 
-        while await time_at(0.99) - await time_at(0.01) < timedelta(seconds=6):
-            await seen.pause()
+        async def long_enough() -> bool:
+            return await time_at(0.99) - await time_at(0.01) >= timedelta(seconds=6)
+
+        await seen.eventually(long_enough)
         end = await time_at(0.99)
         for kind, share in (("mouseMoved", 0.2), ("mousePressed", 0.2), ("mouseMoved", 0.6), ("mouseReleased", 0.6)):
             await seen.mouse(kind, left + share * width, top + height / 2)
