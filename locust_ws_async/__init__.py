@@ -9,6 +9,7 @@ client reports what it does as Locust requests. The layers, of which each import
     request_events   one operation -> one request event
     user_errors      what Locust is told of errors
     class_checks     wrong settings, before a run begins
+    view             where people look: the tab of the web UI and the section of the report
     fleet            what master and workers know together of all connections
     shown_hosts      hosts in Locust's report and web UI, without passwords
     http_session     the cookies and headers of the user's HTTP client

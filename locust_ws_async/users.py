@@ -20,7 +20,7 @@ from locust import TaskSet, User, events
 from locust.env import Environment
 from locust.exception import CatchResponseError
 
-from . import fleet, pacing, shown_hosts
+from . import fleet, pacing, shown_hosts, view
 from .bridge import LoopHost
 from .cancelled_waits import cancelled_waits
 from .class_checks import check_classes, tell_of_unknown_settings, values_on, watch_names
@@ -687,4 +687,5 @@ pacing.register()
 shown_hosts.register()
 unread.register()
 fleet.register()
+view.register()
 User.__init_subclass__ = classmethod(_refuse_unawaited_tasks)  # type: ignore[assignment] # set from outside

@@ -32,7 +32,7 @@ GLUE = {
 LAYERS = {
     "__init__": {"users"},
     "users": GLUE
-    | {"tasksets", "request_events", "http_session", "statistics", "pacing", "fleet", "cancelled_waits"}
+    | {"tasksets", "request_events", "http_session", "statistics", "pacing", "fleet", "view", "cancelled_waits"}
     | {"user_errors", "class_checks", "shown_hosts"},
     "class_checks": GLUE,
     "shown_hosts": GLUE | {"masking", "flask", "jinja2", "werkzeug"},  # dependencies of Locust's
@@ -40,6 +40,7 @@ LAYERS = {
     "user_errors": GLUE | {"tracebacks"},
     "request_events": GLUE | {"statistics"},
     "cancelled_waits": {"locust"},
+    "view": {"locust", "flask", "fleet"},
     # flask and psutil: dependencies of Locust's
     "fleet": {
         *("locust", "gevent", "flask", "psutil", "prometheus_client", "opentelemetry"),
@@ -114,6 +115,7 @@ ORDER = """
     fleet.web
     fleet.generator             how late each process is, and whether its times are partly its own
     fleet                       what master and workers know together
+    view                        where people look: the tab and the report
     http_session                Locust's side
     request_events
     cancelled_waits
