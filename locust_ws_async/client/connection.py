@@ -592,9 +592,10 @@ class WebSocketConnection(ConnectionLifecycle):
         there was no item yet, and ``WS GAP``, if ``gap_timeout`` was exceeded.
 
         The connection stays free for others: any task, the one that iterates too, may send and receive meanwhile.
-        Items that the block has not asked for yet wait, at most ``max_queue``. An ``AssertionError`` or
-        ``CatchResponseError`` in the block makes the ``WS REQUEST`` a failure, and ends there; any other exception makes
-        it a failure too, and is raised.
+        Items that the block has not asked for yet wait, at most ``max_queue``.
+
+        An ``AssertionError`` or ``CatchResponseError`` in the block makes the ``WS REQUEST`` a failure, and ends there.
+        Any other exception makes it a failure too, and is raised.
 
         Who leaves the block before the end has cut the stream: it has no ``WS REQUEST`` row, as if it had been
         cancelled, and what still comes of it is discarded, for a minute, up to its end. An end that comes after a

@@ -61,6 +61,8 @@ class BoundedQueue(deque[Entry], ReadingPause):
 
     __slots__ = ("_connection", "_consumer", "_overflow", "byte_limit", "bytes", "limit", "paused")
 
+    _connection: ConnectionForQueue
+
     def __init__(
         self,
         connection: ConnectionForQueue,

@@ -26,7 +26,7 @@ _NO_NEXT = "no further item, and no end, within gap_timeout"
 _NO_END = "the stream did not end within the timeout"
 _NOT_READ = "nothing of the stream within the timeout, and nothing was read: {}"
 
-# What still comes of a stream that nobody waits for is discarded, for so many seconds, and of so many streams at a time.
+# What still comes of a stream that nobody waits for is discarded: for so many seconds, of so many streams at a time.
 _LEFT_SECONDS = 60.0
 _LEFT_COUNT = 1000
 
