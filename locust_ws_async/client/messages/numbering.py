@@ -149,7 +149,7 @@ class Numbering:
         """Whether the candidate has begun a new numbering, now that this number follows it."""
         candidate, self._candidate = self._candidate, None
         assert candidate is not None
-        if abs(number - candidate - 1) < abs(number - self._highest - 1):
+        if number != candidate and abs(number - candidate - 1) < abs(number - self._highest - 1):
             self._lose(list(self._awaited))  # of the old numbering nothing comes any more
             self._first = self._highest = candidate
             self._trouble = None
