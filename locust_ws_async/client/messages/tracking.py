@@ -43,6 +43,7 @@ class Tracker:
     __slots__ = (
         "_connection",
         "_has_tracked",
+        "_is_finished",
         "_is_unreadable",
         "_key",
         "_match",
@@ -78,6 +79,7 @@ class Tracker:
         self._window = _checked_window(window)
         self._numberings: dict[Hashable, Numbering] = {}
         self._has_tracked = False
+        self._is_finished = False
         self._is_unreadable = False  # whether the last message was
         self.name = name
         self.counts: StreamCounts = connection.stats.stream(name)
@@ -127,6 +129,9 @@ class Tracker:
 
     def finish(self, *, by_us: bool) -> None:
         """Nothing more comes."""
+        if self._is_finished:
+            return
+        self._is_finished = True
         self._settle(by_us)
         self._remove(self)
         if self._has_tracked:
