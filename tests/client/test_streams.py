@@ -17,7 +17,7 @@ from websockets.exceptions import ConcurrencyError, ConnectionClosed
 from locust_ws_async.client import Backoff, any_message, json_field, json_subset, prefix
 from locust_ws_async.exceptions import ConnectionClosedError, MessageTimeout
 
-from .helpers import Bench, Row, eventually, run
+from .helpers import Bench, Row, eventually, frame, raw_server, run, until_eof
 
 DONE = json_subset({"type": "done"})
 DELTA = json_subset({"type": "delta"})
@@ -524,23 +524,26 @@ def test_a_loop_that_is_too_slow_stops_the_reading(bench: Bench, takes_all: bool
     assert not bench.failures()
 
 
-def test_a_stream_that_has_ended_unread_does_not_stop_the_close(bench: Bench) -> None:
-    async def much(connection: ServerConnection) -> None:
-        await connection.recv()
-        for number in range(11):
-            await connection.send(delta(number))
-        await connection.send('{"type": "done"}')
-
+def test_a_stream_that_has_ended_unread_does_not_stop_the_reading(bench: Bench) -> None:
     async def main() -> None:
-        async with server(much) as url:
-            line = await bench.client().connect(url, max_queue=11, close_timeout=1000)
+        ended = asyncio.Event()
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(1)
+            # In one read: the queue is full before the end comes.
+            writer.write(frame(1, delta(0).encode()) * 11 + frame(1, b'{"type": "done"}'))
+            await ended.wait()
+            writer.write(frame(1, b"other"))
+            await until_eof(reader, writer)
+
+        async with raw_server(answer) as url, bench.client().connect(url, max_queue=10, close_timeout=0.05) as line:
             async with line.stream("?", end=DONE, name="turn") as turn:
-                # The queue is full when the end comes, in the same read as a rule.
-                await eventually(lambda: turn.count == 11)
-                await line.close()
+                await eventually(lambda: turn.end)
+                ended.set()
+                assert await line.recv() == "other"
+                assert len([item async for item in turn]) == 11
 
     run(main())
-    assert not bench.failures()
 
 
 def test_it_says_so_if_nothing_was_read(bench: Bench) -> None:
