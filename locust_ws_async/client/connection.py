@@ -512,7 +512,7 @@ class WebSocketConnection(ConnectionLifecycle):
             ConnectionClosed: the connection is over, or ended before the reply.
             ValueError: the request has no such field as ``json_field`` looks for, or ``since`` is in the future.
         """
-        if not isinstance(match, Correlation) and not callable(match):
+        if not callable(match) and not isinstance(match, Correlation):
             checked_match(match, "request")
         request = _encoded_request(payload, match)
         return self._message_wait(request, match, timeout, name, False, catch_response, since)
