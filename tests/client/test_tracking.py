@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from locust_ws_async.client import Backoff, StreamCounts, any_message, json_subset
 from locust_ws_async.exceptions import MessageTimeout
 
-from .helpers import Bench, eventually, frame, raw_server, run
+from .helpers import Bench, eventually, frame, raw_server, run, until_eof
 from .test_numbering import WINDOW, faulty
 
 MESSAGES = 30_000
@@ -208,17 +209,28 @@ def test_it_says_so_if_there_was_nothing_to_track(bench: Bench, caplog: pytest.L
     assert "WS STREAM" not in bench.types()
 
 
-def test_what_was_skipped_just_before_this_side_closes_does_not_count(bench: Bench) -> None:
+@pytest.mark.parametrize("by", ["close", "cancel"])
+@pytest.mark.parametrize("waits", [False, True])
+def test_what_was_skipped_just_before_this_side_ends_it_does_not_count(bench: Bench, by: str, waits: bool) -> None:
+    async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"".join(frame(1, b'{"seq": %d}' % number) for number in (1, 2, 4)))
+        await until_eof(reader, writer)
+
     async def main() -> None:
-        async with raw_server(sending([1, 2, 4], then=b"")) as url:
-            connected = bench.client().connect(url, close_timeout=0.1)
-            async with connected as line:
-                tracker = line.track(seq="seq", name="ticks")
-                await eventually(lambda: tracker.counts.messages == 3)
-            assert counted(tracker.counts) in (
-                {"messages": 3},
-                {"messages": 3, "gaps": 1, "missing": 1},  # the server has closed before, by the end of its script
-            )
+        async with raw_server(send) as url, bench.client().connect(url, close_timeout=0.05) as line:
+            tracker = line.track(seq="seq", name="ticks")
+            await eventually(lambda: tracker.counts.messages == 3)
+            *_, (_, _, arrived) = line.queue
+            if waits:
+                await asyncio.sleep(1)
+            if by == "close":
+                await line.close()
+            else:
+                tracker.cancel()
+            if perf_counter() - arrived < 1:
+                assert counted(tracker.counts) == {"messages": 3}
+            elif waits:
+                assert counted(tracker.counts) == {"messages": 3, "gaps": 1, "missing": 1}
 
     run(main())
 
