@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from locust_ws_async.client import StreamCounts
 from locust_ws_async.client.messages.numbering import DUPLICATE, GAP, REORDERED, RESTART, STALE, Numbering
 
+pytestmark = pytest.mark.once
+
 WINDOW = 20
 
 
