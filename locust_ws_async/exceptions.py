@@ -18,7 +18,8 @@ The errors of this package.
     │   └── ConnectionClosedError                  also websockets.exceptions.ConnectionClosedError
     ├── NotRecovered                           a lost connection was not made again: a failed WS RECOVERY row
     ├── PingTimeout (TimeoutError)                 no pong within the given time
-    └── MessageTimeout (TimeoutError)              no message that matches within the given time
+    ├── MessageTimeout (TimeoutError)              no message that matches within the given time
+    └── SequenceError                          ``track`` found numbers missing, twice or out of order: only in rows
     CatchResponseError                             what ``reply.failure(text)`` reports
 
 Locust groups failures by ``repr``. So texts here hold no ids, payloads or close reasons, and no address but one that is
@@ -50,6 +51,7 @@ __all__ = [
     "OnConnectedTimeout",
     "PingTimeout",
     "ProxyError",
+    "SequenceError",
     "SettingFailed",
     "TLSError",
     "UnknownHost",
@@ -257,6 +259,10 @@ class MessageTimeout(WebSocketError, TimeoutError):
 
     def __init__(self, text: str = "no message that matches within the timeout") -> None:
         super().__init__(text)
+
+
+class SequenceError(WebSocketError):
+    """What ``track`` found wrong with the numbers of a stream. Only reported, never raised."""
 
 
 class CatchResponseError(Exception):

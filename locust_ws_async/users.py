@@ -472,6 +472,7 @@ class AsyncWebSocketUser(AsyncUser):
     max_queue: int | None = _DEFAULTS.max_queue
     max_queue_bytes: int | None = _DEFAULTS.max_queue_bytes
     overflow: Literal["pause", "drop", "fail"] = _DEFAULTS.overflow
+    read_rate: float | None = _DEFAULTS.read_rate
     open_timeout: float | None = _DEFAULTS.open_timeout
     on_connected_timeout: float | Literal["open_timeout"] | None = _DEFAULTS.on_connected_timeout
     close_timeout: float = _DEFAULTS.close_timeout

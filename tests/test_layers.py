@@ -138,8 +138,11 @@ PARTS_OF_A_CONNECTION = [
     "client/messages/auto_replies.py",
     "client/messages/queue.py",
     "client/messages/requests.py",
+    "client/messages/reading.py",
     "client/messages/router.py",
+    "client/messages/streams.py",
     "client/messages/subscriptions.py",
+    "client/messages/tracking.py",
     "client/observing/flight_recorder.py",
     "client/session/pings.py",
 ]
