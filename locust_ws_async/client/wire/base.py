@@ -17,7 +17,7 @@ from websockets.frames import Close
 
 from .closing import ClosingHandshake
 from .frames import CONT, InvalidFrame, MessageAssembler, decode_message
-from .interface import Sink
+from .interface import CloseInfo, Sink, Wire
 
 __all__ = ["NO_FAST_PATH", "TURN_FRAMES", "TURN_SECONDS", "BaseWire"]
 
@@ -201,6 +201,14 @@ class BaseWire:
         self._closing.discarding = True
         self.transport.abort()
 
+    def fall_silent(self) -> Sink:
+        sink, self._sink = self._sink, _NOBODY
+        self._closing.discarding = True
+        self._work = None
+        self.pause_reading()
+        self._update_fast_path()
+        return sink
+
     # Flow control: the transport calls these.
 
     def pause_writing(self) -> None:
@@ -214,3 +222,30 @@ class BaseWire:
             self._send_pong(payload)
             self._sink.pong_sent(payload)
         self._sink.resume_writing()
+
+
+class _Nobody:
+    """The sink of a wire that nobody holds any more."""
+
+    def upgrading(self) -> None: ...
+
+    def opened(self, wire: Wire, /) -> None: ...
+
+    def message_received(self, message: str | bytes, size: int, arrived: float, /) -> None: ...
+
+    def ping_received(self, payload: bytes, answered: bool, /) -> None: ...
+
+    def pong_sent(self, payload: bytes, /) -> None: ...
+
+    def pong_received(self, payload: bytes, arrived: float, /) -> None: ...
+
+    def closing(self) -> None: ...
+
+    def closed(self, info: CloseInfo, /) -> None: ...
+
+    def pause_writing(self) -> None: ...
+
+    def resume_writing(self) -> None: ...
+
+
+_NOBODY = _Nobody()
