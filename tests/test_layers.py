@@ -32,13 +32,14 @@ GLUE = {
 LAYERS = {
     "__init__": {"users"},
     "users": GLUE
-    | {"tasksets", "request_events", "http_session", "statistics", "pacing", "cancelled_waits"}
+    | {"tasksets", "request_events", "http_session", "statistics", "pacing", "together", "cancelled_waits"}
     | {"user_errors", "class_checks"},
     "class_checks": GLUE,
     "tasksets": GLUE | {"user_errors"},
     "user_errors": GLUE,
     "request_events": GLUE | {"statistics"},
     "cancelled_waits": {"locust"},
+    "together": {"locust", "gevent", "flask", "client", "exceptions", "pacing", "statistics"},  # Flask is Locust's
     "pacing": {"locust", "gevent", "statistics", "internals.locust"},
     "statistics": {"locust", "internals.locust"},
     "http_session": GLUE | {"requests"},  # a dependency of Locust's
@@ -93,6 +94,7 @@ ORDER = """
 
     statistics                  from operations to Locust's numbers
     pacing                      load as it is meant: ticks and arrivals
+    together                    what users do together: broadcasts, rendezvous, storms
     http_session                Locust's side
     request_events
     cancelled_waits
@@ -123,7 +125,10 @@ MOST_MEMBERS = 8
 # The interface between engines and connections is one thing for both sides, and as wide as RFC 6455 makes it.
 ENGINE_INTERFACE = {"Wire", "Sink", "Engine"}
 WHOLE_CONNECTION = {"WebSocketConnection", "ConnectionLifecycle"}
-MAY_NAME_IT = {"client", "client.client", "client.connection", "client.session.lifecycle", "users"}
+MAY_NAME_IT = {
+    *("client", "client.client", "client.connection", "client.session.lifecycle", "users"),
+    *("together.fanout", "together.storm"),  # which are handed one, as a task is
+}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

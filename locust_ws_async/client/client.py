@@ -26,7 +26,7 @@ from .options import ConnectOptions, ConnectSettings, result_of
 from .session.backoff import Backoff, Retry
 from .session.reports import CONNECTING, Waited
 from .wire import load_engine
-from .wire.interface import Sink, Wire
+from .wire.interface import Sink
 
 __all__ = ["ConnectContext", "URLFunction", "WebSocketClient"]
 
@@ -101,8 +101,6 @@ class WebSocketClient:
         self.http_session = http_session
         self.connections: set[WebSocketConnection] = set()
         """The connections that are open."""
-        self.silent: tuple[Wire, ...] = ()
-        """What was left to the server without a word."""
         self.ever_connected = False
         self.connect_backoff = connect_backoff
         self.stopping = stopping
@@ -252,13 +250,6 @@ class WebSocketClient:
         """Cut all connections that are still open, at once and without a close frame."""
         for connection in list(self.connections):
             connection.abort()
-        for wire in self.silent:
-            self.end_silence(wire)
-
-    def end_silence(self, wire: Wire) -> None:
-        """Cut a connection that was left without a word. Called when that has lasted long enough."""
-        self.silent = tuple(other for other in self.silent if other is not wire)
-        wire.abort()
 
 
 class ConnectContext(LazyCoroutine[WebSocketConnection]):

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from locust import runners
 from locust_ws_async.client import Backoff
 from locust_ws_async.together import Fanout, snapshot, storm
 
-runners.WORKER_REPORT_INTERVAL = runners.HEARTBEAT_INTERVAL = 0.2  # seconds; 3 and 1 as shipped
+runners.WORKER_REPORT_INTERVAL = 0.2  # seconds; 3 as shipped
 
 def on_master(function):
     '''Run it beside the test, where all workers are known.'''
@@ -41,7 +42,8 @@ class Rooms:
         self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         self.url = self._process.stdout.readline().strip()
-        self._control = connect(f"{self.url}/control")
+        self._open = ExitStack()
+        self._control = self._open.enter_context(connect(f"{self.url}/control"))
 
     def order(self, do: str, **fields: Any) -> dict[str, Any]:
         self._control.send(json.dumps({"do": do, **fields}))
@@ -59,8 +61,8 @@ class Rooms:
         return self.order("publish", id=number, **faults)
 
     def stop(self) -> None:
-        self._control.close()
-        self._process.communicate(timeout=20 * SCALE)
+        self._open.close()
+        self._process.communicate(timeout=20 * SCALE)  # which also closes the pipes
         assert self._process.returncode == 0
 
 
@@ -84,10 +86,11 @@ class Fleet:
         workers: int,
         *arguments: str,
         prefix: tuple[str, ...] = (),
+        headless: bool = True,
     ) -> None:
         self.folder = folder
         file = locustfile(folder, PREAMBLE + source)
-        load = ("--headless", "--only-summary", "--users", str(users), "--spawn-rate", "100")
+        load = ["--users", str(users), "--spawn-rate", "100", *(["--headless", "--only-summary"] if headless else [])]
         self._all: list[LocustProcess] = []
         if not workers:
             self.main = self._start(folder, file, url, *load, *arguments)
@@ -112,8 +115,12 @@ class Fleet:
         return [note[1] if len(note) == 2 else note[1:] for note in self.main.notes() if note[0] == kind]
 
     def kill(self) -> None:
-        for process in self._all:
-            process.kill()
+        for each in self._all:
+            each.kill()
+            each.process.wait()
+            for pipe in (each.process.stdout, each.process.stderr):
+                assert pipe is not None
+                pipe.close()
 
 
 @pytest.fixture
@@ -121,11 +128,9 @@ def fleet(tmp_path: Path) -> Iterator[Callable[..., Fleet]]:
     """Starts a Locust with this locustfile, which is met while it runs."""
     started: list[Fleet] = []
 
-    def start(
-        url: str, source: str, *arguments: str, users: int, workers: int = 0, prefix: tuple[str, ...] = ()
-    ) -> Fleet:
+    def start(url: str, source: str, *arguments: str, users: int, workers: int = 0, **options: Any) -> Fleet:
         """*prefix*: a command that runs the first worker."""
-        started.append(Fleet(tmp_path, url, source, users, workers, *arguments, prefix=prefix))
+        started.append(Fleet(tmp_path, url, source, users, workers, *arguments, **options))
         return started[-1]
 
     yield start

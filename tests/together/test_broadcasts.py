@@ -372,7 +372,7 @@ def test_a_worker_with_another_clock(rooms: Rooms, fleet: Start, environment: Ca
     ahead = ("unshare", "--time", "--monotonic", "86400", "--fork", "--kill-child")
     locust = fleet(rooms.url, MEMBERS, users=4, workers=2, prefix=ahead)
     rooms.meet(4)
-    done = [rooms.publish(number, delay=[4, [0]], seconds=0.2) for number in range(5)]
+    done = [rooms.publish(number, delay=[4, [0]], shift=number, seconds=0.2) for number in range(5)]
     result = locust.main.finish()
     (told,) = locust.noted("told")
     assert told["reach"] == 1

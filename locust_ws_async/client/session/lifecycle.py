@@ -50,6 +50,7 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
         "_report_recv",
         "_report_send",
         "_router",
+        "_silent",
         "_wire_send",
         "next_url",
         "pings",
@@ -77,6 +78,7 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
         self.queue = ReceiveQueue(self, *self._queue_settings)
         self.pings = Pings(self, self._loop)
         self._router: MessageRouter | None = None
+        self._silent: tuple[Wire, ...] = ()  # what was left to the server without a word
 
     @abstractmethod
     def _sink(self) -> Sink:
@@ -139,6 +141,7 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
                     self._wake_receiver()
                     if self._router is not None:
                         self._router.subscriptions.finish(self._life.ended_here)
+                    self._end_silence(*self._silent)
                 case Do.REPORT_SESSION:
                     self._report_session()
 
@@ -265,6 +268,7 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
     def abort(self) -> None:
         """Cut the connection at once and for good, without a close frame."""
         self._do(self._life.abort(by_on_connected=self._in_on_connected))
+        self._end_silence(*self._silent)
 
     @property
     def is_droppable(self) -> bool:
@@ -291,9 +295,14 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
         else:
             wire = self.wire
             sink = wire.fall_silent()
-            self.client.silent += (wire,)
-            self._loop.call_later(_SILENCE, self.client.end_silence, wire)
+            self._silent += (wire,)
+            self._loop.call_later(_SILENCE, self._end_silence, wire)
             sink.closed(CloseInfo(None, None, None))
+
+    def _end_silence(self, *wires: Wire) -> None:
+        for wire in wires:
+            wire.abort()
+        self._silent = tuple(wire for wire in self._silent if wire not in wires)
 
     def _close_timed_out(self) -> None:
         self._do(self._life.close_timed_out())

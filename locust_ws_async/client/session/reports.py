@@ -15,7 +15,7 @@ from ..observing.recorder import Recorder
 from ..observing.stats import Session, Statistics
 from ..observing.timing import ConnectPhases
 from ..options import ConnectOptions
-from ..wire.interface import Sink, Wire
+from ..wire.interface import Sink
 from .backoff import Backoff
 from .state import ConnectionState, State
 
@@ -44,7 +44,6 @@ class ConnectionOwner(Protocol):
     """What a connection needs of its client."""
 
     connections: set[Any]
-    silent: tuple[Wire, ...]
     connect_backoff: Backoff | None
     stopping: Callable[[], bool]
 
@@ -55,8 +54,6 @@ class ConnectionOwner(Protocol):
     def escalate(self) -> Callable[[BaseException], None]: ...
 
     def report_of(self, request_type: str) -> Report | None: ...
-
-    def end_silence(self, wire: Wire) -> None: ...
 
     def note_cancelled(self, operation: str, name: str, started: float, *, has_received: bool) -> None: ...
 
