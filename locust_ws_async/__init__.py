@@ -10,6 +10,7 @@ client reports what it does as Locust requests. The layers, of which each import
     user_errors      what Locust is told of errors
     class_checks     wrong settings, before a run begins
     http_session     the cookies and headers of the user's HTTP client
+    together         broadcasts, rendezvous, storms: what users do over all workers
     pacing           ticks at a rate, virtual users at a rate
     statistics       how Locust counts: buckets, percentiles, many requests at once
     command          locust-ws-async: what demo and recording, which stand apart, add to it

@@ -29,8 +29,9 @@ Id = str | int | tuple[str | int, ...] | Callable[[Any], Hashable]
 
 _EVERY = 1.0  # seconds between two reports
 _REMEMBERED = 60.0  # seconds for which a late delivery is known as one
-# Bytes of a report, which must stay below 20 KB: what a record, a room and the head take in msgpack at most.
-_BUDGET, _RECORD, _ROOM = 18_000, 40, 60
+# Bytes of a report, which must stay below 20 KB: all that is in it; a record, a room, and a change of its size at most.
+_BUDGET, _RECORD, _ROOM, _SIZE = 18_000, 40, 60, 15
+_SIZES = 20  # so many changes of the number of members are told one by one
 
 _logger = logging.getLogger(__name__)
 
@@ -79,8 +80,7 @@ class _Room:
         self.closed: deque[_Record] = deque()  # and not reported
         self.published: deque[tuple[bytes, float]] = deque()
         self.duplicates = self.late = self.without_id = 0
-        self.fewest = 0  # members since the last report
-        self.changed = True
+        self.sizes: list[tuple[float, int]] = []  # how many members there were from when on, since the last report
         self._numbers = 0
         self._free: deque[tuple[float, int]] = deque()  # numbers, and since when
 
@@ -93,7 +93,7 @@ class _Room:
             number = self._numbers
             self._numbers += 1
         member = self.members[connection] = _Member(number)
-        self.changed = True
+        self.sizes.append((member.joined, len(self.members)))
         return member
 
     def leave(self, connection: WebSocketConnection, *, excused: bool) -> None:
@@ -102,9 +102,9 @@ class _Room:
         if member is None:
             return
         member.subscription.cancel()
-        self.changed = True
-        self.fewest = min(self.fewest, len(self.members))
-        self._free.append((perf_counter(), member.number))
+        now = perf_counter()
+        self.sizes.append((now, len(self.members)))
+        self._free.append((now, member.number))
         if excused:
             for record in list(self.open):
                 seen = record.seen
@@ -141,7 +141,7 @@ class _Room:
             self._close(record)
 
     def _begin(self, message_id: Hashable, arrived: float) -> _Record | None:
-        digested = digest(message_id)
+        digested = digest(self.name, message_id)
         record = None
         if _process.sampling.takes(digested):
             record = _Record(digested, arrived, len(self.members), self._numbers)
@@ -181,8 +181,7 @@ class _Room:
         return [
             self.share,
             self.timeout,
-            min(self.fewest, len(self.members)),
-            len(self.members),
+            [[clock.on_master(since), members] for since, members in _thinned(self.sizes)],
             [self.duplicates, self.late, self.without_id],
             [_row(record) for record in islice(self.closed, closed)],
             [[digested, clock.on_master(at)] for digested, at in islice(self.published, published)],
@@ -194,8 +193,7 @@ class _Room:
             self.closed.popleft()
         for _ in range(published):
             self.published.popleft()
-        self.fewest = len(self.members)
-        self.changed = False
+        self.sizes.clear()
 
 
 class _Process:
@@ -229,6 +227,8 @@ class _Process:
             self._reporting = exchange().spawn(self._report_on)
 
     def _report_on(self) -> None:
+        while not exchange().to_master("fanout", None):  # there will be a report, which the master has to wait for
+            gevent.sleep(_EVERY)
         while not clock.wait(1.0):
             pass
         while True:
@@ -251,9 +251,9 @@ class _Process:
             room.expire(now)
             if self.sampling.level:
                 room.closed = deque(each for each in room.closed if is_sampled(each.digest, self.sampling.level))
-            if not (room.changed or room.closed or room.published):
+            if not (room.sizes or room.closed or room.published):
                 continue
-            left -= _ROOM + len(room.name.encode())
+            left -= _ROOM + len(room.name.encode()) + min(len(room.sizes), _SIZES) * _SIZE
             fitting = max(0, left // _RECORD)
             if parts and not fitting:
                 complete = False
@@ -293,6 +293,15 @@ class _Process:
             self.report(final=True)
         else:
             _logger.warning("The master's clock is not known yet, so that broadcasts were not reported.")
+
+
+def _thinned(sizes: list[tuple[float, int]]) -> list[tuple[float, int]]:
+    """No more than that, which never tell of more members than there were."""
+    if len(sizes) <= _SIZES:
+        return sizes
+    step = -(-len(sizes) // (_SIZES // 2))
+    groups = [sizes[start : start + step] for start in range(0, len(sizes), step)]
+    return [each for group in groups for each in ((group[0][0], min(size for _, size in group)), group[-1])]
 
 
 def _row(record: _Record) -> list[Any]:
@@ -436,7 +445,7 @@ class Fanout:
             TypeError: the id is none; see :class:`Fanout`.
         """
         now = perf_counter()
-        digested = digest(message_id)
+        digested = digest(self._room.name, message_id)
         if _process.ended:
             return
         _process.use()

@@ -14,9 +14,9 @@ IDS_PER_SECOND = 300
 _SIMPLE = (str, bytes, int, float, UUID)
 
 
-def digest(message_id: Any) -> bytes:
+def digest(room: str, message_id: Any) -> bytes:
     """
-    Eight bytes that stand for an id, the same in all processes, as Python's own hash is not.
+    Eight bytes that stand for an id in a room, the same in all processes, as Python's own hash is not.
 
     Raises:
         TypeError: another process could not know this id again.
@@ -25,7 +25,7 @@ def digest(message_id: Any) -> bytes:
         raise TypeError(
             f"an id must be a text, a number, bytes, a UUID, or a tuple of these, not {type(message_id).__name__}"
         )
-    return blake2b(repr(message_id).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return blake2b(repr((room, message_id)).encode(), digest_size=8).digest()
 
 
 def _is_simple(message_id: Any) -> bool:

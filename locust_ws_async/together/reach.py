@@ -54,27 +54,23 @@ class Totals:
 
 
 class _Membership:
-    """How many members of a room a worker has had, and when."""
+    """How many members of a room a worker has had, and from when on."""
 
     def __init__(self) -> None:
-        self._changes: deque[tuple[float, float, int, int]] = deque(maxlen=1000)
-
-    def changed(self, begin: float, end: float, fewest: int, at_end: int) -> None:
-        if not self._changes or self._changes[-1][2:] != (at_end, at_end) or fewest != at_end:
-            self._changes.append((begin, end, fewest, at_end))
+        self.sizes: deque[tuple[float, int]] = deque(maxlen=2000)
 
     @property
     def now(self) -> int:
-        return self._changes[-1][3] if self._changes else 0
+        return self.sizes[-1][1] if self.sizes else 0
 
     def throughout(self, begin: float, end: float) -> int:
-        """How many were there for all of this time, at least."""
+        """How many were there for all of this time."""
         members = 0
-        for start, stop, fewest, at_end in self._changes:
-            if stop <= begin:
-                members = at_end
-            elif start < end:
-                members = min(members, fewest)
+        for since, size in self.sizes:
+            if since <= begin:
+                members = size
+            elif since < end:
+                members = min(members, size)
         return members
 
 
@@ -125,14 +121,15 @@ class _Judge:
 
     def on_report(self, worker_id: str, report: Any) -> None:
         worker = self.workers.setdefault(worker_id, _Worker())
-        before = worker.upto
+        if report is None:  # the first will come soon
+            return
         worker.upto, worker.horizon = report["upto"], max(worker.horizon, report["horizon"])
         worker.final = worker.final or report["final"]
         worker.error = report["error"]
-        for name, (share, timeout, fewest, members, counts, records, published) in report["rooms"].items():
+        for name, (share, timeout, sizes, counts, records, published) in report["rooms"].items():
             self.settings[name] = share, timeout
             self.totals.setdefault(name, Totals())
-            worker.members.setdefault(name, _Membership()).changed(before, worker.upto, fewest, members)
+            worker.members.setdefault(name, _Membership()).sizes.extend(map(tuple, sizes))
             worker.counts[name] = counts
             for digested, at in published:
                 if message := self._message(name, digested):

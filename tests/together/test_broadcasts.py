@@ -269,7 +269,7 @@ def watch(environment, **_):
     assert "ids; one of" in result.stdout and result.code == 0
 
 
-@pytest.mark.parametrize("rooms_of_one", [300])
+@pytest.mark.parametrize("rooms_of_one", [250])
 def test_very_many_rooms(rooms: Rooms, fleet: Start, environment: Callable[..., None], rooms_of_one: int) -> None:
     """One message is in each of them, and a report has room for some only."""
     environment(MESSAGES=1)
@@ -375,7 +375,7 @@ def test_a_worker_with_another_clock(rooms: Rooms, fleet: Start, environment: Ca
     done = [rooms.publish(number, delay=[4, [0]], shift=number, seconds=0.2) for number in range(5)]
     result = locust.main.finish()
     (told,) = locust.noted("told")
-    assert told["reach"] == 1
+    assert (told["expected"], told["received"]) == (20, 20)
     assert 0 < told["clock_error_ms"] < 1000
     error = told["clock_error_ms"]
     shortest = min(each["last"] - each["first"] for each in done) * 1000
