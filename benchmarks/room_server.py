@@ -7,6 +7,7 @@ is ready. At ``/control`` each message is an order in JSON, and is answered in J
 
     {"do": "state"}                    how many members there are, and messages of members
     {"do": "publish", "id": ..., ...}  sends {"id": ...} to the members
+    {"do": "flood", "count": ...}      sends so many messages, each with an id of its own
 
 An order to publish may have ``withhold``, ``delay`` and ``twice``, each ``[of, rest]``: of the members, in the order in
 which they came, those with ``(number + shift) % of in rest`` are left out, get it ``seconds`` later, or get it twice.
@@ -105,7 +106,14 @@ async def _send(connection: ServerConnection, message: str) -> None:
         await connection.send(message)
 
 
-ORDERS: dict[str, Callable[..., Any]] = {"state": state, "publish": publish}
+async def flood(count: int) -> dict[str, Any]:
+    for number in range(count):
+        for each in list(members):
+            await _send(each, json.dumps({"id": f"{number} of {'very' * 20} many"}))
+    return {}
+
+
+ORDERS: dict[str, Callable[..., Any]] = {"state": state, "publish": publish, "flood": flood}
 
 
 async def main() -> None:

@@ -20,6 +20,7 @@ from locust_ws_async.client import Backoff
 from locust_ws_async.together import Fanout, snapshot, storm
 
 runners.WORKER_REPORT_INTERVAL = 0.2  # seconds; 3 as shipped
+runners.HEARTBEAT_LIVENESS = 60  # seconds for which a busy worker is not missed; 3 as shipped
 
 def on_master(function):
     '''Run it beside the test, where all workers are known.'''

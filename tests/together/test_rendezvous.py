@@ -235,7 +235,7 @@ def end(environment):
 def test_a_killed_worker_does_not_hold_up_the_others(fleet: Start) -> None:
     """Its two users wait there. They count no more once Locust misses it, and four others are enough."""
     source = """
-runners.HEARTBEAT_LIVENESS = 2
+runners.HEARTBEAT_LIVENESS = 3
 
 class Meeting(AsyncUser):
     @task
