@@ -16,6 +16,8 @@ from locust_ws_async.exceptions import ConnectionClosedError, MessageTimeout
 
 from .helpers import Bench, frame, raw_server, run
 
+pytestmark = pytest.mark.once
+
 
 def recordings(folder: Path) -> list[list[dict[str, Any]]]:
     return [

@@ -14,6 +14,8 @@ from tests.support import demo_server_process
 
 from .helpers import Bench, frame, raw_server, run
 
+pytestmark = pytest.mark.once
+
 
 def test_nothing_is_lost_or_doubled(engine: str) -> None:
     """200 users with 5 connections each: the server has counted what the clients have."""

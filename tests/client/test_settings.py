@@ -22,6 +22,8 @@ from locust_ws_async.client.opening.url import join_url
 
 from .helpers import Bench
 
+pytestmark = pytest.mark.once
+
 PACKAGE = Path(locust_ws_async.__file__).parent
 
 

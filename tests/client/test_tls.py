@@ -24,6 +24,8 @@ from locust_ws_async.exceptions import ConnectError, HandshakeError, TLSError
 from .helpers import Bench, run, tcp_server
 from .test_handshake import Site, redirect_to
 
+pytestmark = pytest.mark.once
+
 
 class Authority:
     """A certificate authority, a server it vouches for, and its files."""

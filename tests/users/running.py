@@ -6,6 +6,7 @@ A locustfile is a text in the test, so that what users do and what must come of 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -106,13 +107,14 @@ class LocustProcess:
         return [json.loads(line) for line in self._notes.read_text().splitlines()]
 
     def kill(self) -> str:
-        """End it, if it has not ended yet; returns its stderr."""
-        if self.process.poll() is not None:
-            return ""
+        """End it and its children, those that are left; returns its stderr."""
         if hasattr(os, "killpg"):
-            os.killpg(self.process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)  # its group outlives it as long as a child does
         else:
             self.process.kill()
+        if self.process.stderr is None or self.process.stderr.closed:
+            return ""
         return str(self.process.communicate()[1])
 
     def finish(self, *, seconds: float = 60) -> LocustRun:

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from ..support import unused_port
 from .running import LocustProcess, LocustRun, locustfile
+
+pytestmark = pytest.mark.once
 
 Run = Callable[..., LocustRun]
 Start = Callable[..., LocustProcess]
@@ -246,9 +249,10 @@ def test_a_wrong_setting_ends_the_run_at_its_start(tmp_path: Path, setting: str,
 
 
 @pytest.mark.parametrize("mode", [["--web-port", "0"], ["--headless", "--processes", "2"]], ids=["web", "processes"])
-def test_a_missing_engine_ends_each_kind_of_run(tmp_path: Path, mode: list[str]) -> None:
+def test_a_missing_engine_ends_each_kind_of_run(start: Start, mode: list[str]) -> None:
     source = """
-        import sys
+        import os, sys
+        os.register_at_fork(after_in_child=lambda: time.sleep(1))  # the master is ready long before its children
         sys.modules["picows"] = None
 
         class Wrong(AsyncWebSocketUser):
@@ -258,7 +262,9 @@ def test_a_missing_engine_ends_each_kind_of_run(tmp_path: Path, mode: list[str])
             async def work(self):
                 pass
         """
-    result = LocustProcess(tmp_path, "-f", locustfile(tmp_path, source), *mode).finish()
+    port = str(unused_port())
+    ports = ("--master-bind-port", port, "--master-port", port)
+    result = start(source, *mode, *ports).finish()
     assert result.code == 2
     assert "needs the package picows: pip install picows" in result.complaints
 

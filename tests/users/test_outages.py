@@ -12,6 +12,8 @@ from tests.support import SCALE, DemoServerProcess, eventually, unused_port
 
 from .running import LocustProcess, LocustRun, locustfile
 
+pytestmark = pytest.mark.once
+
 Run = Callable[..., LocustRun]
 Start = Callable[..., LocustProcess]
 

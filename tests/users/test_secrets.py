@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from .running import LocustRun
+
+pytestmark = pytest.mark.once
 
 Run = Callable[..., LocustRun]
 

@@ -172,6 +172,7 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
             response_time = (self._opened_at - started) * 1000.0
             self.report(request_type, self.name, response_time, 0, None, started, self.wire.response)
         finally:
+            self.wire.forget_response()
             self._do(self._life.connect_reported())
         on_connected: Callable[[Any], Awaitable[object]] | None = self._options.on_connected
         if on_connected is not None:

@@ -112,6 +112,9 @@ class Wire(Protocol):
     def response(self) -> Response:
         """The server's response to it."""
 
+    def forget_response(self) -> None:
+        """Keep the response as text, of which it is made again when it is asked for: its headers take 2 KiB."""
+
     def send(self, opcode: int, payload: bytes, /) -> None:
         """Write one unfragmented TEXT or BINARY message."""
 

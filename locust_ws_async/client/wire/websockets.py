@@ -44,6 +44,7 @@ from .closing import code_in_frame
 from .compression import deflate_factory
 from .frames import BINARY, CLOSE, PING, PONG, TEXT
 from .interface import NOT_AGREED, NOT_OFFERED, EngineSettings, Sink, Target, Wire, invalid_header
+from .request import request_text
 from .splitter import FrameSplitter, Piece
 from .upgrade import Upgrade
 
@@ -75,18 +76,16 @@ def check_settings(settings: EngineSettings) -> None:
 async def open_wire(target: Target, sock: socket.socket, settings: EngineSettings, sink: Sink) -> Wire:
     """See :class:`~.interface.Engine`."""
     request = _request(target, settings)
+    text = request_text(request.path, request.headers.raw_items())
 
     def send_request(transport: asyncio.Transport) -> str:
         sink.upgrading()
-        lines = "".join(f"{name}: {value}\r\n" for name, value in request.headers.raw_items())
-        head = f"GET {request.path} HTTP/1.1\r\n{lines}\r\n"
-        _log.debug("> %s", head)
-        transport.write(head.encode())
+        _log.debug("> %s", text)
+        transport.write(text.encode())
         return request.headers["Sec-WebSocket-Key"]
 
     def switch(transport: asyncio.Transport, answer: Answer, subprotocol: str | None, arrived: float) -> Wire:
-        assert answer.response is not None
-        wire = _Wire(target.uri, settings, sink, transport, request, answer.response, subprotocol)
+        wire = _Wire(target.uri, settings, sink, transport, text, answer, subprotocol)
         transport.set_protocol(wire)
         sink.opened(wire)
         if answer.rest:
@@ -141,6 +140,9 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         "_parser_only",
         "_ping_to_answer",
         "_reading_paused",
+        "_request_text",
+        "_response",
+        "_response_head",
         "_shared",
         "_sink",
         "_splitter",
@@ -148,15 +150,11 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         "_work",
         "_write",
         "_writing_paused",
-        "request",
-        "response",
         "subprotocol",
         "transport",
     )
 
     transport: asyncio.Transport
-    request: Request
-    response: Response
     subprotocol: str | None
 
     def __init__(
@@ -165,8 +163,8 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         settings: EngineSettings,
         sink: Sink,
         transport: asyncio.Transport,
-        request: Request,
-        response: Response,
+        request: str,
+        answer: Answer,
         subprotocol: str | None,
     ) -> None:
         """
@@ -177,8 +175,9 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         self._sink = sink
         self.transport = transport
         self._write = transport.write
-        self.request = request
-        self.response = response
+        response = answer.response
+        assert response is not None
+        self._keep(request, answer)
         self.subprotocol = subprotocol
         self._shared = _shared_buffer()
         self._bytes = cast(bytearray, self._shared.obj)
