@@ -46,7 +46,7 @@ from locust_ws_async.together import Fanout, snapshot, storm
 
 runners.HEARTBEAT_LIVENESS = 60  # seconds for which a worker may be busy; 3 as shipped
 
-room = Fanout("room 42", id="id")
+room = Fanout("room 42", id="id", settle=0)  # the server has all members when it begins
 
 class Member(AsyncWebSocketUser):
     reported = {"WS CONNECT", "WS RECOVERY"}

@@ -39,11 +39,12 @@ _logger = logging.getLogger(__name__)
 class _Record:
     """One message in one room, in this process."""
 
-    __slots__ = ("count", "digest", "expected", "first", "is_cut", "last", "open", "seen")
+    __slots__ = ("count", "digest", "expected", "first", "is_cut", "joined_by", "last", "open", "seen")
 
-    def __init__(self, digested: bytes, first: float, expected: int, numbers: int) -> None:
+    def __init__(self, digested: bytes, first: float, joined_by: float, expected: int, numbers: int) -> None:
         self.digest = digested
         self.first = self.last = first
+        self.joined_by = joined_by  # who joined later is not expected
         self.count = 0
         self.expected = expected
         self.seen: bytearray | None = bytearray(numbers)  # by the numbers of the members
@@ -66,8 +67,8 @@ class _Member:
 class _Room:
     """One room in this process. All :class:`Fanout` of one name share it."""
 
-    def __init__(self, name: str, share: float, timeout: float) -> None:
-        self.name, self.share, self.timeout = name, share, timeout
+    def __init__(self, name: str, share: float, timeout: float, settle: float) -> None:
+        self.name, self.share, self.timeout, self.settle = name, share, timeout, settle
         self.members: dict[WebSocketConnection, _Member] = {}
         self.start()
 
@@ -109,7 +110,7 @@ class _Room:
             for record in list(self.open):
                 seen = record.seen
                 assert seen is not None  # since it is open
-                if member.joined <= record.first and not seen[member.number]:
+                if member.joined <= record.joined_by and not seen[member.number]:
                     seen[member.number] = 1
                     record.expected -= 1
                     self._close_if_complete(record)
@@ -122,7 +123,7 @@ class _Room:
             record = self.records[message_id]
         except KeyError:
             record = self._begin(message_id, arrived)
-        if record is None or member.joined > record.first:
+        if record is None or member.joined > record.joined_by:
             return
         seen, number = record.seen, member.number
         if seen is None or seen[number]:
@@ -144,8 +145,15 @@ class _Room:
         digested = digest(self.name, message_id)
         record = None
         if _process.sampling.takes(digested):
-            record = _Record(digested, arrived, len(self.members), self._numbers)
+            joined_by = arrived - self.settle
+            too_new = 0
+            for member in reversed(self.members.values()):  # in the order in which they joined
+                if member.joined <= joined_by:
+                    break
+                too_new += 1
+            record = _Record(digested, arrived, joined_by, len(self.members) - too_new, self._numbers)
             self.open[record] = None
+            self._close_if_complete(record)  # where nobody is expected
         self.records[message_id] = record
         self.begun.append((arrived, message_id))
         return record
@@ -181,6 +189,7 @@ class _Room:
         return [
             self.share,
             self.timeout,
+            self.settle,
             [[clock.on_master(since), members] for since, members in _thinned(self.sizes)],
             [self.duplicates, self.late, self.without_id],
             [_row(record) for record in islice(self.closed, closed)],
@@ -344,8 +353,8 @@ class Fanout:
 
     Rows, for each message, on the master over all workers: ``WS SPREAD room 42`` has the time from its first delivery
     to its last; ``WS REACH room 42`` fails if fewer than ``share`` of the members got it. Members are the connections
-    that had joined when the message first came to their process. One that this side closes or that leaves before the
-    message is there is not missed; one that is lost, is.
+    that had joined ``settle`` seconds before the message first came to their process. One that this side closes or that
+    leaves before the message is there is not missed; one that is lost, is.
 
     A message that comes to nobody is known only by :meth:`published`. With that, the time of ``WS REACH`` is from
     there to the last delivery.
@@ -359,13 +368,22 @@ class Fanout:
         share: the share of the members that must get a message.
         timeout: seconds after the first delivery in a process within which the others must come. What comes later is
             late, and counts as missing.
+        settle: seconds for which a connection that has joined is not expected to get anything: the server may have
+            sent a message before it knew of that member, while the others read it only later.
 
     Raises:
-        TypeError, ValueError: a wrong argument; or another room of this name with another share or timeout.
+        TypeError, ValueError: a wrong argument; or a room of this name has another share, timeout or settle.
     """
 
     def __init__(
-        self, name: str, id: Id, *, match: Match = any_message, share: float = 1.0, timeout: float = 5.0
+        self,
+        name: str,
+        id: Id,
+        *,
+        match: Match = any_message,
+        share: float = 1.0,
+        timeout: float = 5.0,
+        settle: float = 1.0,
     ) -> None:
         if not isinstance(name, str) or not name:
             raise TypeError(f"Fanout: the name must be a text, not {name!r}")
@@ -379,9 +397,11 @@ class Fanout:
             raise ValueError(f"Fanout: share must be above 0 and at most 1, not {share!r}")
         if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout <= 3600:
             raise ValueError(f"Fanout: timeout must be above 0 and at most 3600 seconds, not {timeout!r}")
-        room = _process.rooms.setdefault(name, _Room(name, share, timeout))
-        if (room.share, room.timeout) != (share, timeout):
-            raise ValueError(f"Fanout: there is a room {name!r} already, with another share or timeout")
+        if isinstance(settle, bool) or not isinstance(settle, (int, float)) or not 0 <= settle <= 3600:
+            raise ValueError(f"Fanout: settle must be between 0 and 3600 seconds, not {settle!r}")
+        room = _process.rooms.setdefault(name, _Room(name, share, timeout, settle))
+        if (room.share, room.timeout, room.settle) != (share, timeout, settle):
+            raise ValueError(f"Fanout: there is a room {name!r} already, with another share, timeout or settle")
         self._room = room
         self._is_field = not callable(id)
         self._id: Callable[[Any], Any] = id if callable(id) else field(id)

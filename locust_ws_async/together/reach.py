@@ -109,7 +109,7 @@ class _Judge:
     """All messages of one run."""
 
     def __init__(self) -> None:
-        self.settings: dict[str, tuple[float, float]] = {}  # share and timeout, by room
+        self.settings: dict[str, tuple[float, float, float]] = {}  # share, timeout and settle, by room
         self.workers: dict[str, _Worker] = {}
         self.messages: dict[tuple[str, bytes], _Message] = {}
         self.judged: dict[tuple[str, bytes], float] = {}
@@ -126,8 +126,8 @@ class _Judge:
         worker.upto, worker.horizon = report["upto"], max(worker.horizon, report["horizon"])
         worker.final = worker.final or report["final"]
         worker.error = report["error"]
-        for name, (share, timeout, sizes, counts, records, published) in report["rooms"].items():
-            self.settings[name] = share, timeout
+        for name, (share, timeout, settle, sizes, counts, records, published) in report["rooms"].items():
+            self.settings[name] = share, timeout, settle
             self.totals.setdefault(name, Totals())
             worker.members.setdefault(name, _Membership()).sizes.extend(map(tuple, sizes))
             worker.counts[name] = counts
@@ -213,12 +213,13 @@ class _Judge:
         membership = worker.members.get(message.name)
         if membership is None:
             return 0
-        return membership.throughout(message.began, message.began + self.settings[message.name][1])
+        _, timeout, settle = self.settings[message.name]
+        return membership.throughout(message.began - settle, message.began + timeout)
 
     def _judge(self, key: tuple[str, bytes], message: _Message) -> None:
         del self.messages[key]
         self.judged[key] = perf_counter()
-        share, timeout = self.settings[message.name]
+        share, timeout, _ = self.settings[message.name]
         received = sum(count for count, _ in message.records.values())
         expected = sum(number for _, number in message.records.values())
         present = set(exchange().workers())

@@ -269,16 +269,16 @@ class _Everywhere:
     def _on_counts(self, worker_id: str, name: str, users: int, counts: tuple[int, int]) -> None:
         meeting = self._meetings.setdefault(name, _Meeting(users))
         others = sum(meeting.waiting(each) for each in exchange().workers() if each != worker_id)
-        meeting.counts[worker_id] = counts
         if meeting.users != users and others:
             self._refuse(worker_id, name, users, _differs(name, meeting.users, users))
             return
-        meeting.users = users
         there_are = _users()
         if there_are is not None and users > there_are:
             text = f"rendezvous {name!r} is for {users} users, but the test has {there_are}: they would wait in vain"
             self._refuse(worker_id, name, users, text)
             return
+        meeting.users = users
+        meeting.counts[worker_id] = counts
         self._release(name, meeting)
 
     def _refuse(self, worker_id: str, name: str, users: int, text: str) -> None:

@@ -16,7 +16,8 @@ Start = Callable[..., Fleet]
 
 MEMBERS = """
 numbers = itertools.count()
-room = Fanout("room", id="id", share=float(os.environ.get("SHARE", "1")), timeout=float(os.environ.get("WITHIN", "2")))
+share, within = float(os.environ.get("SHARE", "1")), float(os.environ.get("WITHIN", "2"))
+room = Fanout("room", id="id", share=share, timeout=within, settle=0)
 
 class Member(AsyncWebSocketUser):
     reported = {"WS CONNECT", "WS SESSION"}
@@ -266,6 +267,23 @@ def watch(environment, **_):
     assert "ids; one of" in result.stdout and result.code == 0
 
 
+def test_who_has_just_joined_is_not_missed(rooms: Rooms, fleet: Start, environment: Callable[..., None]) -> None:
+    environment(MESSAGES=1)
+    source = """
+late = Fanout("late", id="id", settle=3600, timeout=1)
+""" + MEMBERS.replace("room.join(self.line)", "room.join(self.line, take=False); late.join(self.line)").replace(
+        'told()["messages"] >= int(os.environ["MESSAGES"])',
+        'told()["messages"] == 1 and not snapshot()["broadcasts"]["late"]["messages"]',
+    )
+    locust = fleet(rooms.url, source, users=4, workers=2)
+    rooms.meet(4)
+    rooms.publish("x", withhold=[4, [0]])
+    result = locust.main.finish()
+    (told,) = locust.noted("told")
+    assert (told["expected"], told["received"]) == (4, 3)
+    assert "WS REACH late" not in result.rows
+
+
 @pytest.mark.parametrize("rooms_of_one", [250])
 def test_very_many_rooms(rooms: Rooms, fleet: Start, environment: Callable[..., None], rooms_of_one: int) -> None:
     """One message is in each of them, and a report has room for some only."""
@@ -275,7 +293,8 @@ def test_very_many_rooms(rooms: Rooms, fleet: Start, environment: Callable[..., 
         f"""
         room.join(self.line, take=False)
         for number in range({rooms_of_one}):
-            Fanout(f"a room with a rather long name, {{number}}", id="id", timeout=1).join(self.line, take=False)
+            name = f"a room with a rather long name, {{number}}"
+            Fanout(name, id="id", timeout=1, settle=0).join(self.line, take=False)
         self.line.on(lambda message: True, lambda message: None, name=None)
 """,
     )
@@ -399,6 +418,7 @@ refused(lambda: Fanout("a", id="id", match="x"))
 refused(lambda: Fanout("a", id="id", share=0))
 refused(lambda: Fanout("a", id="id", share=1.5))
 refused(lambda: Fanout("a", id="id", timeout=0))
+refused(lambda: Fanout("a", id="id", settle=-1))
 room = Fanout("a", id="id")
 assert Fanout("a", id=("x", "id"))
 refused(lambda: Fanout("a", id="id", share=0.5))
@@ -415,6 +435,6 @@ def test_wrong_arguments_are_refused() -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert len(lines) == 13
+    assert len(lines) == 14
     assert "an id must be a text, a number, bytes, a UUID, or a tuple of these, not list" in lines[-3]
-    assert "there is a room 'a' already, with another share or timeout" in done.stdout
+    assert "there is a room 'a' already, with another share, timeout or settle" in done.stdout
