@@ -51,12 +51,11 @@ async def handle(connection: ServerConnection) -> None:
 async def be_member(connection: ServerConnection, group: str) -> None:
     global messages, lost
     members[connection] = group
-    try:
+    with suppress(ConnectionClosed):
         async for _ in connection:
             messages += 1
-    finally:
-        del members[connection]
-        lost += connection.close_code != 1000
+    del members[connection]
+    lost += connection.close_code != 1000
 
 
 async def state() -> dict[str, Any]:
