@@ -95,9 +95,9 @@ class Wait:
         release.note(perf_counter())
 
     @property
-    def others_came(self) -> bool:
-        """Whether users have ever gone on from here."""
-        return self._point.released
+    def never(self) -> str:
+        """What has never happened here, for the log."""
+        return "" if self._point.released else "the others never came"
 
     def wake(self) -> None:
         """The user is asked to stop, by another greenlet."""
