@@ -13,6 +13,7 @@ client reports what it does as Locust requests. The layers, of which each import
     fleet            what master and workers know together of all connections
     shown_hosts      hosts in Locust's report and web UI, without passwords
     http_session     the cookies and headers of the user's HTTP client
+    together         broadcasts, rendezvous, storms: what users do over all workers
     pacing           ticks at a rate, virtual users at a rate
     statistics       how Locust counts: buckets, percentiles, many requests at once
     command          locust-ws-async: what demo and recording, which stand apart, add to it

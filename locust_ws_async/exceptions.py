@@ -19,7 +19,10 @@ The errors of this package.
     ├── NotRecovered                           a lost connection was not made again: a failed WS RECOVERY row
     ├── PingTimeout (TimeoutError)                 no pong within the given time
     ├── MessageTimeout (TimeoutError)              no message that matches within the given time
-    └── SequenceError                          ``track`` found numbers missing, twice or out of order: only in rows
+    ├── SequenceError                          ``track`` found numbers missing, twice or out of order: only in rows
+    ├── RendezvousTimeout (TimeoutError)           too few users came to a rendezvous within the given time
+    ├── NotReached                             too few of a room got a message: a failed WS REACH row
+    └── UnusableId                             the id of a message cannot be compared: a failed WS REACH row
     CatchResponseError                             what ``reply.failure(text)`` reports
 
 Locust groups failures by ``repr``. So texts here hold no ids, payloads or close reasons, and no address but one that is
@@ -47,14 +50,17 @@ __all__ = [
     "HandshakeRejected",
     "LostInOnConnected",
     "MessageTimeout",
+    "NotReached",
     "NotRecovered",
     "OnConnectedTimeout",
     "PingTimeout",
     "ProxyError",
+    "RendezvousTimeout",
     "SequenceError",
     "SettingFailed",
     "TLSError",
     "UnknownHost",
+    "UnusableId",
     "WebSocketError",
 ]
 
@@ -263,6 +269,28 @@ class MessageTimeout(WebSocketError, TimeoutError):
 
 class SequenceError(WebSocketError):
     """What ``track`` found wrong with the numbers of a stream. Only reported, never raised."""
+
+
+class RendezvousTimeout(WebSocketError, TimeoutError):
+    """Too few users came to a rendezvous within its timeout."""
+
+    def __init__(self) -> None:
+        super().__init__("too few users came to the rendezvous within its timeout")
+
+
+class NotReached(WebSocketError):
+    """Fewer of a room got a message than ``Fanout(share=...)`` asks for. Only reported, never raised."""
+
+    def __init__(self, share: float) -> None:
+        few = "not everybody" if share == 1 else f"fewer than {share:.6%}".rstrip("%").rstrip("0").rstrip(".") + " %"
+        super().__init__(f"{few} in the room got the message")
+
+
+class UnusableId(WebSocketError):
+    """The id of a message cannot be compared between processes. Only reported, never raised."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"the id of a message must be text, a number, bytes, a UUID, or a tuple of these, not {kind}")
 
 
 class CatchResponseError(Exception):

@@ -20,7 +20,7 @@ from locust import TaskSet, User, events
 from locust.env import Environment
 from locust.exception import CatchResponseError
 
-from . import fleet, pacing, shown_hosts, view
+from . import fleet, pacing, shown_hosts, together, view
 from .bridge import LoopHost
 from .cancelled_waits import cancelled_waits
 from .class_checks import check_classes, tell_of_unknown_settings, values_on, watch_names
@@ -36,7 +36,7 @@ from .client import (
 from .client.client import checked_rows
 from .client.messages.since import checked_since
 from .client.session.backoff import Retry
-from .exceptions import ConnectError, WebSocketError
+from .exceptions import ConnectError, RendezvousTimeout, WebSocketError
 from .fleet import gauge, generator
 from .http_session import http_session
 from .internals.grpc import let_grpc_wait_in_a_thread
@@ -47,6 +47,9 @@ from .pacing.schedule import Law, Rate
 from .request_events import AGGREGATED, reporter, reports_apart
 from .statistics import buckets, end_of_run, unread
 from .tasksets import call_on_stop, call_sync, enable_async, refuse_generators, refuse_unawaited, tag, task
+from .together.rendezvous import ROW as RENDEZVOUS
+from .together.rendezvous import Wait, arrive
+from .together.rendezvous import checked as check_rendezvous
 from .user_errors import (
     CONTROL_FLOW,
     contains_only,
@@ -158,7 +161,7 @@ class AsyncUser(_User):
     """Virtual users of the class that run at a time, over all workers; those that are due meanwhile are dropped."""
 
     _arrived = False  # whether this is a virtual user
-    _paces: WeakSet[Pace] | None = None
+    _to_wake: WeakSet[Pace | Wait] | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -216,16 +219,67 @@ class AsyncUser(_User):
                 when a function gives a rate that is none.
         """
         pace = Pace(rate, law, late, limit, stopping=self._is_stopping, on_error=self._spawned_error)
-        if self._paces is None:
-            self._paces = WeakSet()
-        self._paces.add(pace)
+        self._wake_at_stop(pace)
         return pace
 
+    async def rendezvous(self, name: str, users: int, timeout: float = 60.0) -> float:
+        """
+        Wait until *users* users, over all workers, wait here; then all of them go on at one instant.
+
+        ::
+
+            await self.rendezvous("all in", users=5000)
+            await self.line.send("bid")
+
+        It can be used again and again: who comes after the others have gone on waits for the next *users*. The
+        ``WS RENDEZVOUS`` row has how long each user has waited. How close together they went on is told at the end of
+        the run.
+
+        Where Locust gives users time to stop (``--stop-timeout``), the wait ends with Locust's ``StopUser``. Cancelling
+        it is safe: the user is no longer counted, and nothing is reported.
+
+        Args:
+            name: the name of the row, and of the place: it is the same for all users, on all workers.
+            users: how many must be there.
+            timeout: seconds to wait for them.
+
+        Returns:
+            The seconds that this user has waited.
+
+        Raises:
+            RendezvousTimeout: too few came in time; a failed row.
+            TypeError, ValueError: a wrong argument; or the test has fewer users; or others wait here for another
+                number.
+        """
+        check_rendezvous(name, users, timeout)
+        started = perf_counter()
+        wait = arrive(name, users)
+        self._wake_at_stop(wait)
+        try:
+            await wait.over(timeout)
+        except RendezvousTimeout as exc:
+            exc.is_row = True
+            self._report(RENDEZVOUS, name, (perf_counter() - started) * 1000, 0, exc, started, "", None)
+            raise
+        except asyncio.CancelledError:
+            if self._is_being_stopped():
+                waits = cancelled_waits(self.environment)
+                waits.add(self, "rendezvous()", name, perf_counter() - started, wait.never)
+            raise
+        waited = perf_counter() - started
+        self._report(RENDEZVOUS, name, waited * 1000, 0, None, started, "", None)
+        return waited
+
+    def _wake_at_stop(self, waiting: Pace | Wait) -> None:
+        if self._to_wake is None:
+            self._to_wake = WeakSet()
+        self._to_wake.add(waiting)
+
     def stop(self, force: bool = False) -> Any:
-        """Stop the user, and end its waits for a tick. Locust calls it from another greenlet."""
+        """Stop the user, and end its waits for a tick or for others. Locust calls it from another greenlet."""
         result = super().stop(force)
-        for pace in list(self._paces or ()):
-            pace.wake()
+        for waiting in list(self._to_wake or ()):
+            waiting.wake()
         return result
 
     def _is_stopping(self) -> bool:
@@ -685,6 +739,7 @@ def _refuse_unawaited_tasks(cls: type[User], /, **kwargs: Any) -> None:
 buckets.install()
 end_of_run.register()
 pacing.register()
+together.register()
 shown_hosts.register()
 unread.register()
 fleet.register()

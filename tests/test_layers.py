@@ -32,7 +32,17 @@ GLUE = {
 LAYERS = {
     "__init__": {"users"},
     "users": GLUE
-    | {"tasksets", "request_events", "http_session", "statistics", "pacing", "fleet", "view", "cancelled_waits"}
+    | {
+        "tasksets",
+        "request_events",
+        "http_session",
+        "statistics",
+        "pacing",
+        "fleet",
+        "view",
+        "together",
+        "cancelled_waits",
+    }
     | {"user_errors", "class_checks", "shown_hosts"},
     "class_checks": GLUE,
     "shown_hosts": GLUE | {"masking", "flask", "jinja2", "werkzeug"},  # dependencies of Locust's
@@ -46,6 +56,7 @@ LAYERS = {
         *("locust", "gevent", "flask", "psutil", "prometheus_client", "opentelemetry"),
         *("client", "bridge", "pacing", "statistics", "internals.cpython"),
     },
+    "together": {"locust", "gevent", "flask", "client", "exceptions", "pacing", "statistics"},  # Flask is Locust's
     "pacing": {"locust", "gevent", "statistics", "internals.locust"},
     "statistics": {"locust", "internals.locust", "client"},
     "http_session": GLUE | {"requests"},  # a dependency of Locust's
@@ -103,6 +114,7 @@ ORDER = """
 
     statistics                  from operations to Locust's numbers
     pacing                      load as it is meant: ticks and arrivals
+    together                    what users do together: broadcasts, rendezvous, storms
     fleet.counters              what this process counts
     fleet.numbers
     fleet.transport             from the workers to the master
@@ -150,7 +162,10 @@ MOST_MEMBERS = 8
 # The interface between engines and connections is one thing for both sides, and as wide as RFC 6455 makes it.
 ENGINE_INTERFACE = {"Wire", "Sink", "Engine"}
 WHOLE_CONNECTION = {"WebSocketConnection", "ConnectionLifecycle"}
-MAY_NAME_IT = {"client", "client.client", "client.connection", "client.session.lifecycle", "users"}
+MAY_NAME_IT = {
+    *("client", "client.client", "client.connection", "client.session.lifecycle", "users"),
+    *("together.fanout", "together.storm"),  # which are handed one, as a task is
+}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

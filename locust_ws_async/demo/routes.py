@@ -18,7 +18,8 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
 
-from websockets.exceptions import ProtocolError
+from websockets.asyncio.server import Server
+from websockets.exceptions import ConnectionClosed, ProtocolError
 from websockets.frames import CloseCode
 
 from .counting import CountedConnection
@@ -46,6 +47,8 @@ class Query:
         except ValueError:
             raise BadRequest(f"{name}={value}: must be a number") from None
 
+
+_rooms: dict[tuple[Server, str], set[CountedConnection]] = {}
 
 Route = Callable[[CountedConnection, Query, str], Awaitable[None]]
 """Called with the connection, the query and the last segment of the path."""
@@ -271,6 +274,21 @@ async def pings(connection: CountedConnection, query: Query, _: str) -> None:
     await until_closed(connection, ping())
 
 
+async def room(connection: CountedConnection, _query: Query, name: str) -> None:
+    """Send each message to everybody who is in the room of this name, its sender included."""
+    members = _rooms.setdefault((connection.server, name), set())
+    members.add(connection)
+    try:
+        async for message in received(connection):
+            for member in list(members):
+                with contextlib.suppress(ConnectionClosed):  # it is about to leave
+                    await member.send(message)
+    finally:
+        members.discard(connection)
+        if not members:
+            del _rooms[connection.server, name]
+
+
 async def cart_chat(connection: CountedConnection, query: Query, _: str) -> None:
     """Be the chat of a shop: send ``{"type": "keepalive"}`` every second, and data now and then; answer data.
 
@@ -444,6 +462,7 @@ ROUTES: dict[str, Route] = {
     "/ocpp/<charge-point>": ocpp,
     "/ticker": ticker,
     "/subscribe": subscribe,
+    "/room/<name>": room,
     "/pings": pings,
     "/cart/chat": cart_chat,
     "/realtime": realtime,

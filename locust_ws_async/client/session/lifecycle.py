@@ -11,7 +11,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 from websockets.frames import Close
 
@@ -44,6 +44,8 @@ from .waiting import ConnectionWaits, initializing
 
 __all__ = ["ConnectionLifecycle"]
 
+_SILENCE = 60.0  # seconds for which a server that pings has enough time to find out
+
 
 class ConnectionLifecycle(ConnectionWaits, ABC):
     """
@@ -62,6 +64,7 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
         "_report_recv",
         "_report_send",
         "_router",
+        "_silent",
         "_wire_send",
         "next_url",
         "pings",
@@ -91,6 +94,7 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
         self.queue = ReceiveQueue(self, *self._queue_settings)
         self.pings = Pings(self, self._loop)
         self._router: MessageRouter | None = None
+        self._silent: tuple[Wire, ...] = ()  # what was left to the server without a word
 
     @abstractmethod
     def _sink(self) -> Sink:
@@ -155,6 +159,9 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
                         self._router.finish(self._life.closed_by_us)
                     self.client.connections.finish(self)
                     self._wake_receiver()
+                    if self._router is not None:
+                        self._router.subscriptions.finish(self._life.ended_here)
+                    self._end_silence(*self._silent)
                 case Do.REPORT_SESSION:
                     self._report_session()
 
@@ -314,6 +321,41 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
     def abort(self) -> None:
         """Cut the connection at once and for good, without a close frame."""
         self._do(self._life.abort(by_on_connected=self._in_on_connected))
+        self._end_silence(*self._silent)
+
+    @property
+    def is_droppable(self) -> bool:
+        """Whether the connection is open, and would be made again if it were lost."""
+        return self._life.state is State.OPEN and self._life.reconnects
+
+    def drop_soon(self, how: Literal["abort", "close", "silence"]) -> None:
+        """
+        Lose the connection, as by accident, so that it is made again. Any greenlet of the thread may call it.
+
+        Args:
+            how: "abort" cuts TCP; "close" sends a close frame with 1001; "silence" leaves the old connection to the
+                server, but does not read or write on it for a minute, and cuts it then.
+        """
+        self._loop.call_soon(self._drop, how)
+
+    def _drop(self, how: Literal["abort", "close", "silence"]) -> None:
+        if not self.is_droppable:
+            return
+        if how == "close":
+            self._do(self._life.drop())
+        elif how == "abort":
+            self.wire.abort()
+        else:
+            wire = self.wire
+            sink = wire.fall_silent()
+            self._silent += (wire,)
+            self._loop.call_later(_SILENCE, self._end_silence, wire)
+            sink.closed(CloseInfo(None, None, None))
+
+    def _end_silence(self, *wires: Wire) -> None:
+        for wire in wires:
+            wire.abort()
+        self._silent = tuple(wire for wire in self._silent if wire not in wires)
 
     def _close_timed_out(self) -> None:
         self._do(self._life.close_timed_out())
