@@ -32,19 +32,26 @@ GLUE = {
 LAYERS = {
     "__init__": {"users"},
     "users": GLUE
-    | {"tasksets", "request_events", "http_session", "statistics", "pacing", "fleet", "cancelled_waits"}
-    | {"user_errors", "class_checks"},
+    | {"tasksets", "request_events", "http_session", "statistics", "pacing", "fleet", "view", "cancelled_waits"}
+    | {"user_errors", "class_checks", "shown_hosts"},
     "class_checks": GLUE,
+    "shown_hosts": GLUE | {"masking", "flask", "jinja2", "werkzeug"},  # dependencies of Locust's
     "tasksets": GLUE | {"user_errors"},
-    "user_errors": GLUE,
+    "user_errors": GLUE | {"tracebacks"},
     "request_events": GLUE | {"statistics"},
     "cancelled_waits": {"locust"},
-    "fleet": {"locust", "gevent", "flask", "client", "pacing", "statistics", "prometheus_client", "opentelemetry"},
+    "view": {"locust", "flask", "fleet"},
+    # flask and psutil: dependencies of Locust's
+    "fleet": {
+        *("locust", "gevent", "flask", "psutil", "prometheus_client", "opentelemetry"),
+        *("client", "bridge", "pacing", "statistics", "internals.cpython"),
+    },
     "pacing": {"locust", "gevent", "statistics", "internals.locust"},
-    "statistics": {"locust", "internals.locust"},
+    "statistics": {"locust", "internals.locust", "client"},
     "http_session": GLUE | {"requests"},  # a dependency of Locust's
     "client": {
-        *("websockets", "picows", "python_socks", "idna", "exceptions", "hosting", "fast_paths", "masking", "secrets"),
+        *("websockets", "picows", "python_socks", "idna"),
+        *("exceptions", "hosting", "fast_paths", "masking", "secrets", "tracebacks"),
         *(CONTACTS | {"internals.websockets", "internals.picows"}),
     },
     "bridge": {"gevent", "greenlet", "hosting", "fast_paths", *CONTACTS, "internals.gevent"},
@@ -62,6 +69,7 @@ LAYERS = {
     "command": {"demo", "recording"},
     "masking": {"secrets"},
     "secrets": set(),
+    "tracebacks": set(),
     "demo": {"websockets"},
     "recording": {"secrets"},
 }
@@ -72,6 +80,7 @@ ORDER = """
     exceptions                  what can go wrong
     secrets                     what a secret looks like
     masking                     what is shown in place of one
+    tracebacks                  what of one concerns an author
     hosting                     what the client may ask of the loop that hosts it
     fast_paths
     internals                   private names of the libraries below
@@ -104,13 +113,16 @@ ORDER = """
     fleet.prometheus
     fleet.opentelemetry
     fleet.web
+    fleet.generator             how late each process is, and whether its times are partly its own
     fleet                       what master and workers know together
+    view                        where people look: the tab and the report
     http_session                Locust's side
     request_events
     cancelled_waits
     user_errors                 what of the errors of a user Locust is told
     tasksets
     class_checks
+    shown_hosts
     users
     __init__
 
@@ -128,7 +140,7 @@ PARTS_OF_A_CONNECTION = [
     "client/messages/requests.py",
     "client/messages/router.py",
     "client/messages/subscriptions.py",
-    "client/observing/recorder.py",
+    "client/observing/flight_recorder.py",
     "client/session/pings.py",
 ]
 MOST_MEMBERS = 8

@@ -8,6 +8,7 @@ files      that as a CSV file
 summary    the block at the end of a run
 web        pages in Locust's web UI
 metrics    the numbers as metrics: for prometheus and opentelemetry, as they are called
+generator  how late each process is, and whether its times are partly its own
 """
 
 from typing import Any
@@ -17,12 +18,12 @@ from locust.env import Environment
 from locust.runners import WorkerRunner
 
 from ..statistics.end_of_run import add_section
-from . import files, history, opentelemetry, prometheus, summary, transport, web
+from . import files, generator, history, opentelemetry, prometheus, summary, transport, web
 from .counters import gauge, tally
 
 __all__ = ["gauge", "register", "tally"]
 
-_PARTS: tuple[Any, ...] = (transport, history, web, prometheus, opentelemetry)
+_PARTS: tuple[Any, ...] = (transport, history, web, prometheus, opentelemetry, generator.judge)
 
 
 def register() -> None:
@@ -36,6 +37,7 @@ def register() -> None:
     transport.each_second(history.record)
     transport.each_second(files.write_line)
     add_section(summary.lines)
+    generator.register()
 
 
 def _reset_as_the_runner_does(environment: Environment, **_: Any) -> None:
