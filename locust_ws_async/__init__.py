@@ -10,6 +10,7 @@ client reports what it does as Locust requests. The layers, of which each import
     user_errors      what Locust is told of errors
     class_checks     wrong settings, before a run begins
     http_session     the cookies and headers of the user's HTTP client
+    requirements     pass or fail: what the end of a run is judged by
     pacing           ticks at a rate, virtual users at a rate
     statistics       how Locust counts: buckets, percentiles, many requests at once
     command          locust-ws-async: what demo and recording, which stand apart, add to it
@@ -27,9 +28,9 @@ client reports what it does as Locust requests. The layers, of which each import
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .users import AsyncUser, AsyncWebSocketUser, tag, task
+    from .users import AsyncUser, AsyncWebSocketUser, require, tag, task
 
-__all__ = ["AsyncUser", "AsyncWebSocketUser", "tag", "task"]
+__all__ = ["AsyncUser", "AsyncWebSocketUser", "require", "tag", "task"]
 
 
 def __getattr__(name: str) -> Any:

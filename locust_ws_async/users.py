@@ -20,7 +20,7 @@ from locust import TaskSet, User, events
 from locust.env import Environment
 from locust.exception import CatchResponseError
 
-from . import pacing
+from . import pacing, requirements
 from .bridge import LoopHost
 from .cancelled_waits import cancelled_waits
 from .class_checks import check_classes, tell_of_unknown_settings, values_on, watch_names
@@ -43,7 +43,8 @@ from .pacing.arrivals import OnceThrough, Source, check_class
 from .pacing.pace import Late, Pace
 from .pacing.schedule import Law, Rate
 from .request_events import reporter
-from .statistics import buckets, end_of_run
+from .requirements import require
+from .statistics import buckets, end_of_run, last_reports
 from .tasksets import call_on_stop, call_sync, enable_async, refuse_generators, refuse_unawaited, tag, task
 from .user_errors import (
     CONTROL_FLOW,
@@ -68,7 +69,7 @@ if TYPE_CHECKING:
     # The method of a user class has a parameter more than the function that becomes the setting.
     OrMethod: TypeAlias = T | Callable[..., T | Awaitable[T]]
 
-__all__ = ["AsyncUser", "AsyncWebSocketUser", "tag", "task"]
+__all__ = ["AsyncUser", "AsyncWebSocketUser", "require", "tag", "task"]
 
 _logger = logging.getLogger(__name__)
 
@@ -656,9 +657,12 @@ def _refuse_unawaited_tasks(cls: type[User], /, **kwargs: Any) -> None:
         refuse_unawaited(cls)
 
 
-# What importing this changes in Locust: how finely it tells times apart, what it prints at its end, and that its own
-# user classes, which never await a task, are told so. It also adds listeners of its documented events.
+# What importing this changes in Locust: how finely it tells times apart, what it prints at its end, that its master
+# waits for the last reports of its workers, and that its own user classes, which never await a task, are told so. It
+# also adds listeners of its documented events, and options.
 buckets.install()
 end_of_run.register()
+last_reports.register()
 pacing.register()
+requirements.register()
 User.__init_subclass__ = classmethod(_refuse_unawaited_tasks)  # type: ignore[assignment] # set from outside

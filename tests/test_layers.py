@@ -33,14 +33,15 @@ LAYERS = {
     "__init__": {"users"},
     "users": GLUE
     | {"tasksets", "request_events", "http_session", "statistics", "pacing", "cancelled_waits"}
-    | {"user_errors", "class_checks"},
+    | {"user_errors", "class_checks", "requirements"},
     "class_checks": GLUE,
     "tasksets": GLUE | {"user_errors"},
     "user_errors": GLUE,
     "request_events": GLUE | {"statistics"},
     "cancelled_waits": {"locust"},
     "pacing": {"locust", "gevent", "statistics", "internals.locust"},
-    "statistics": {"locust", "internals.locust"},
+    "requirements": {"locust", "gevent", "statistics"},
+    "statistics": {"locust", "gevent", "internals.locust"},
     "http_session": GLUE | {"requests"},  # a dependency of Locust's
     "client": {
         *("websockets", "picows", "python_socks", "idna", "exceptions", "hosting", "fast_paths", "masking", "secrets"),
@@ -92,6 +93,7 @@ ORDER = """
     client                      the public names
 
     statistics                  from operations to Locust's numbers
+    requirements                pass or fail
     pacing                      load as it is meant: ticks and arrivals
     http_session                Locust's side
     request_events
