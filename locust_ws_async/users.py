@@ -33,6 +33,7 @@ from .client import (
     SourceAddresses,
     WebSocketClient,
 )
+from .client.current import set_current_client
 from .client.messages.since import checked_since
 from .client.session.backoff import Retry
 from .exceptions import ConnectError, WebSocketError
@@ -525,6 +526,7 @@ class AsyncWebSocketUser(AsyncUser):
         self._ws.base_url = self.host
 
     def _run_on_start(self) -> Any:
+        set_current_client(self._ws)
         self.ws.http_session = http_session(self.client)  # not before: the bases may stand in either order
         retry = None if self.connect_backoff is None else Retry(self.connect_backoff)
         while True:

@@ -45,7 +45,7 @@ LAYERS = {
     "http_session": GLUE | {"requests"},  # a dependency of Locust's
     "client": {
         *("websockets", "picows", "python_socks", "idna", "exceptions", "hosting", "fast_paths", "masking", "secrets"),
-        *(CONTACTS | {"internals.websockets", "internals.picows"}),
+        *(CONTACTS | {"internals.websockets", "internals.websockets_client", "internals.picows"}),
     },
     "bridge": {"gevent", "greenlet", "hosting", "fast_paths", *CONTACTS, "internals.gevent"},
     "internals": set(),
@@ -56,10 +56,12 @@ LAYERS = {
     "internals.locust": {"locust", *CONTACTS},
     "internals.picows": {"picows", "aiofastnet", *CONTACTS},
     "internals.websockets": {"websockets", *CONTACTS},
+    "internals.websockets_client": {"websockets"},
     "hosting": set(),
     "fast_paths": set(),
     "exceptions": {"websockets"},
     "command": {"demo", "recording"},
+    "protocols": {"client", "exceptions", "websockets", "gql", "socketio", "engineio"},
     "masking": {"secrets"},
     "secrets": set(),
     "demo": {"websockets"},
@@ -89,8 +91,11 @@ ORDER = """
     client.opening.connect
     client.session              staying connected
     client.connection           what a task holds
+    client.current              whose client it is
+    client.websockets_api       the same in the words of websockets
     client.client               makes connections
     client                      the public names
+    protocols                   other people's libraries over its connections
 
     statistics                  from operations to Locust's numbers
     requirements                pass or fail
