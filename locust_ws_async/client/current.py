@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .websockets_api import Connects
+from typing import Any
 
 __all__ = ["current_client", "is_asked_for", "set_current_client"]
 
-current_client: ContextVar[Connects | None] = ContextVar("locust_ws_async_client", default=None)
+current_client: ContextVar[Any] = ContextVar("locust_ws_async_client", default=None)
+"""A ``WebSocketClient``, or None."""
 
 _asked_for = False
 
@@ -21,7 +19,7 @@ def is_asked_for() -> None:
     _asked_for = True
 
 
-def set_current_client(client: Connects) -> None:
+def set_current_client(client: object) -> None:
     """Let *client* be that of the code of this greenlet, or of this task."""
     if _asked_for:
         current_client.set(client)

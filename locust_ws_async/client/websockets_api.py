@@ -183,7 +183,7 @@ class connect(_Original):
     """
 
     def __init__(self, uri: str, **keywords: Any) -> None:
-        self._client = current_client.get()
+        self._client: Connects | None = current_client.get()
         if self._client is None:
             super().__init__(uri, **keywords)
             return

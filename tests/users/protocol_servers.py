@@ -32,7 +32,7 @@ async def graphql(request: web.Request) -> web.WebSocketResponse:
                 pongs += 1
             case "subscribe":
                 results = 3 if message["payload"]["query"].startswith("subscription") else 1
-                selected = re.search(r"\bprice \{ ([\w ]+) \}", message["payload"]["query"])
+                selected = re.search(r"\bprice \{\s+([\w\s]+?)\s+\}", message["payload"]["query"])
                 if selected is None:
                     error = {"message": "Field 'price' of type 'Price!' must have a selection of subfields."}
                     await connection.send_json({"id": message["id"], "type": "error", "payload": [error]})
@@ -74,10 +74,38 @@ async def stomp(request: web.Request) -> web.WebSocketResponse:
     return connection
 
 
+def serve_socketio(events: socketio.AsyncServer) -> None:
+    """Events that ask back, carry bytes, fall silent, or belong to a namespace that wants a password."""
+    events.on("ask", lambda _, data: {"answer": data})
+    events.on("nothing", lambda _: None)
+    events.on("several", lambda _, first, second: (second, first))
+    events.on("bytes", lambda _, data: {"again": [data["one"], data["two"]], "text": "and text"})
+
+    @events.on("silent")
+    async def silent(_: str) -> None:
+        await asyncio.sleep(60)
+
+    @events.on("ask me")
+    async def ask_me(sid: str, data: object) -> object:
+        # The client answers while it waits for the answer to this.
+        return await events.call("question", ("how", data), to=sid)
+
+    @events.on("leave")
+    async def leave(sid: str) -> None:
+        await events.disconnect(sid)
+
+    @events.on("cut")
+    async def cut(sid: str) -> None:
+        await events.eio.disconnect(events.manager.eio_sid_from_sid(sid, "/"))
+
+    events.on("connect", lambda sid, _, auth: auth == "password", namespace="/chat")
+    events.on("ask", lambda _, data: ["chat", data], namespace="/chat")
+
+
 async def main() -> None:
     # Pings come soon, and who does not answer is cut off.
     events = socketio.AsyncServer(async_mode="aiohttp", ping_interval=0.05, ping_timeout=1)
-    events.on("ask", lambda _, data: {"answer": data})
+    serve_socketio(events)
     app = web.Application()
     app[SUBSCRIBERS] = {}
     app.router.add_get("/graphql", graphql)

@@ -52,7 +52,8 @@ class Caller(AsyncWebSocketUser):
     @task
     async def ask(self):
         for number in range(10):
-            assert (await self.timed("echo", self.centrifugo.rpc("echo", {"number": number}))).data == {"number": number}
+            answer = await self.timed("echo", self.centrifugo.rpc("echo", {"number": number}))
+            assert answer.data == {"number": number}
         raise StopUser
 
     async def on_stop(self):
