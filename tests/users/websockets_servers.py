@@ -68,12 +68,17 @@ async def realtime(request: web.Request) -> web.WebSocketResponse:
     return connection
 
 
-async def main() -> None:
-    app = web.Application()
+def add_routes(app: web.Application) -> None:
+    """Add the paths of all of them."""
     app.router.add_post("/hub/negotiate", negotiate)
     app.router.add_get("/hub", signalr)
     app.router.add_get("/connection/websocket", centrifugo)
     app.router.add_get("/v1/realtime", realtime)
+
+
+async def main() -> None:
+    app = web.Application()
+    add_routes(app)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
