@@ -32,6 +32,8 @@ __all__ = ["lines", "register"]
 FAILED = 3
 """Locust's exit code when a requirement is not met. Locust's own are 1 and 2."""
 
+_FAIL_WHEN_SATURATED = "ws_fail_when_saturated"  # an option of the command line
+
 _logger = logging.getLogger("locust_ws_async.requirements")
 
 _judge: _Judge | None = None
@@ -98,7 +100,11 @@ class _Judge:
 
     @property
     def requirements(self) -> list[Requirement]:
-        return require.all + self._from_command_line
+        wanted = require.all + self._from_command_line
+        # Who lets a saturated generator fail requires that it is not: requirements alone decide, once there are any.
+        if wanted and getattr(self.environment.parsed_options, _FAIL_WHEN_SATURATED, False):
+            return wanted + [each for each in [Requirement(GENERATOR, ())] if each not in wanted]
+        return wanted
 
     # While the run goes on
 
