@@ -14,6 +14,7 @@ from typing import Any, Never, Protocol, Self, cast
 
 import websockets.asyncio.client
 from websockets.datastructures import Headers
+from websockets.uri import parse_uri
 
 from ..exceptions import HandshakeError, HandshakeRejected
 from ..internals.websockets_client import process_exception
@@ -187,6 +188,7 @@ class connect(_Original):
         if self._client is None:
             super().__init__(uri, **keywords)
             return
+        parse_uri(uri)  # older ones look at it later
         for_retries = {name: keywords[name] for name in _FOR_RETRIES if name in keywords}
         for_retries.setdefault("process_exception", _process_exception)
         super().__init__(uri, **for_retries)

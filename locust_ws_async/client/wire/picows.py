@@ -33,6 +33,7 @@ from ...internals.picows import (
     receive,
     retry_tls_read,
 )
+from ...internals.websockets import add_header
 from ...masking import MaskingLog
 from .answer import Answer
 from .base import NO_FAST_PATH, TURN_FRAMES, TURN_SECONDS, BaseWire
@@ -198,7 +199,7 @@ class _Wire(BaseWire, picows.WSListener):
         request = self._picows.request
         headers = Headers()
         for name, value in request.headers.items():
-            headers.set_insecure(name, value)
+            add_header(headers, name, value)
         return Request(request.path.decode(), headers)
 
     # Reading
