@@ -9,12 +9,15 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cache
 from typing import Any
 from weakref import WeakSet
 
+import gevent
 from locust import User
 from locust.env import Environment
+from locust.runners import MasterRunner
 
 from .client.options import nearest_name
 
@@ -23,6 +26,7 @@ __all__: list[str] = []
 logger = logging.getLogger(__name__)
 
 _MANY_NAMES = 200
+_CHILD_STARTS_WITHIN = 30  # seconds
 _told: WeakSet[Environment] = WeakSet()
 
 
@@ -42,7 +46,26 @@ def check_classes(environment: Environment, check: Callable[[type[User], str | N
             wrong = True
             logger.error("%s: %s", user_class.__name__, exc)
     if wrong:
+        _let_children_end(environment)
         sys.exit(2)
+
+
+def _let_children_end(environment: Environment) -> None:
+    """Wait until the children of ``--processes`` are connected, so that each of them comes to check its classes too.
+
+    A child whose master is gone before it is connected asks for it for minutes (``WorkerRunner.connect_to_master``),
+    and Locust ends such a child in no other way.
+    """
+    runner, children = environment.runner, getattr(environment.parsed_options, "processes", None)
+    if not isinstance(runner, MasterRunner) or not children:
+        return
+    came = set(runner.clients)
+    environment.events.worker_connect.add_listener(  # type: ignore[no-untyped-call] # Locust's has no types
+        lambda client_id, **_: came.add(client_id)
+    )
+    with suppress(gevent.Timeout), gevent.Timeout(_CHILD_STARTS_WITHIN):
+        while len(came) < children:
+            gevent.sleep(0.02)
 
 
 @cache

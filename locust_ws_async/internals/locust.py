@@ -11,7 +11,7 @@ from functools import lru_cache
 from types import CodeType
 from typing import Any
 
-from locust import TaskSet, User
+from locust import TaskSet, User, html
 from locust.event import EventHook
 from locust.runners import MasterRunner, Runner, WorkerRunner
 from locust.stats import RequestStats, StatsEntry
@@ -32,6 +32,7 @@ __all__ = [
     "set_running",
     "set_stopping",
     "set_waiting",
+    "show_host_in_report",
     "statistics_among",
     "stats_of",
 ]
@@ -44,6 +45,7 @@ def _check() -> None:
     require("Locust's User.run()", names_in(User.run), ["_state", "_taskset_instance", "on_start", "on_stop"], "locust")
     require("Locust's TaskSet.wait()", names_in(TaskSet.wait), ["_sleep"], "locust")
     require("Locust's StatsEntry", dir(StatsEntry), ["_cache_response_times"], "locust")
+    require("Locust's get_html_report()", html.get_html_report.__code__.co_names, ["render_template_from"], "locust")
     require("Locust's EventHook", names_in(EventHook.__init__), ["_handlers"], "locust")
     require("Locust's WorkerRunner", dir(WorkerRunner), ["_send_stats"], "locust")
 
@@ -175,3 +177,18 @@ def before_quit(runner: MasterRunner, call: Callable[[], None]) -> None:
 def send_report(runner: WorkerRunner) -> None:
     """Let *runner* send its numbers to the master now."""
     runner._send_stats()
+
+
+# The HTML report
+
+
+def show_host_in_report(shown: Callable[[str], str]) -> None:
+    """Let Locust's HTML report show of its host what this returns."""
+    module: Any = html
+    render = module.render_template_from
+
+    def render_template_from(file: str, **arguments: Any) -> Any:
+        arguments["template_args"]["host"] = shown(arguments["template_args"]["host"])
+        return render(file, **arguments)
+
+    module.render_template_from = render_template_from

@@ -16,6 +16,7 @@ __all__ = [
     "ConnectionLog",
     "collect_error",
     "create_connection",
+    "forget_headers",
     "new_protocol",
     "quiet_tls_handshake",
     "receive",
@@ -25,6 +26,8 @@ __all__ = [
 _Protocol: Any = getattr(importlib.import_module("picows.picows"), "WSProtocol", None)
 
 _TLSTransport: Any = getattr(importlib.import_module("aiofastnet.ssl_transport"), "SSLTransportBase", None)
+
+_NO_HEADERS: Any = {}
 
 
 def _check() -> None:
@@ -129,6 +132,11 @@ def receive(protocol: asyncio.BufferedProtocol, data: bytes) -> None:
         buffer[:size] = data[position : position + size]
         position += size
         protocol.buffer_updated(size)
+
+
+def forget_headers(transport: picows.WSTransport) -> None:
+    """Free the headers of the opening handshake, which are needed no more and take 3 KiB."""
+    transport.request.headers = transport.response.headers = _NO_HEADERS
 
 
 class _HandshakeFilter:

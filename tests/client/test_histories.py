@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.frames import Close
@@ -22,6 +23,8 @@ from locust_ws_async.client.session.state import (
     State,
 )
 from locust_ws_async.client.wire.interface import CloseInfo
+
+pytestmark = pytest.mark.once
 
 CLOSE_TIMEOUT = 10.0
 

@@ -27,6 +27,8 @@ from tests.support import SCALE
 
 from .helpers import Bench, run
 
+pytestmark = pytest.mark.once
+
 SCALARS = st.none() | st.booleans() | st.integers(-3, 3) | st.text("ab", max_size=2)
 JSON = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab", max_size=1), inner, max_size=3)

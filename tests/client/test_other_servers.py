@@ -38,6 +38,8 @@ from .test_network import loopback_network
 from .test_recorder import recordings
 from .test_tls import Authority
 
+pytestmark = pytest.mark.once
+
 ALIVE = json_subset({"type": "alive"})
 KEEPALIVE = json_subset({"type": "keepalive"})
 

@@ -22,6 +22,8 @@ from locust_ws_async.client.opening.url import join_url
 
 from .helpers import Bench
 
+pytestmark = pytest.mark.once
+
 PACKAGE = Path(locust_ws_async.__file__).parent
 
 
@@ -93,7 +95,7 @@ PACKAGE = Path(locust_ws_async.__file__).parent
         ({"ssl": True}, "ssl must be an ssl.SSLContext or None, not True"),
         (
             {"open_timout": 1},
-            "unknown option 'open_timout' \\(is 'open_timeout' meant\\?\\); there are: auth, bearer, cert",
+            "unknown option 'open_timout' \\(is 'open_timeout' meant\\?\\); there are: arrival, auth, bearer, cert",
         ),
     ],
 )

@@ -18,6 +18,8 @@ from websockets.uri import parse_uri
 from locust_ws_async.client.wire.frames import BINARY, TEXT
 from locust_ws_async.client.wire.splitter import FrameSplitter
 
+pytestmark = pytest.mark.once
+
 URI = parse_uri("ws://localhost/")
 PATTERN = bytes(range(251)) * 265
 

@@ -6,6 +6,7 @@ A locustfile is a text in the test, so that what users do and what must come of 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -54,6 +55,8 @@ class LocustRun:
     """Occurrences by row and by the text of the error."""
     exceptions: dict[str, int] = field(default_factory=dict)
     """Occurrences in Locust's "Exceptions" by message."""
+    tracebacks: list[str] = field(default_factory=list)
+    """That of each entry of Locust's "Exceptions"."""
     notes: list[list[Any]] = field(default_factory=list)
 
     @property
@@ -103,13 +106,14 @@ class LocustProcess:
         return [json.loads(line) for line in self._notes.read_text().splitlines()]
 
     def kill(self) -> str:
-        """End it, if it has not ended yet; returns its stderr."""
-        if self.process.poll() is not None:
-            return ""
+        """End it and its children, those that are left; returns its stderr."""
         if hasattr(os, "killpg"):
-            os.killpg(self.process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)  # its group outlives it as long as a child does
         else:
             self.process.kill()
+        if self.process.stderr is None or self.process.stderr.closed:
+            return ""
         return str(self.process.communicate()[1])
 
     def finish(self, *, seconds: float = 60) -> LocustRun:
@@ -132,6 +136,7 @@ class LocustProcess:
             row = run.failures.setdefault(f"{line['Method']} {line['Name']}", {})
             row[line["Error"]] = int(line["Occurrences"])
         for line in self._table("exceptions"):
+            run.tracebacks.append(line["Traceback"])
             run.exceptions[line["Message"]] = run.exceptions.get(line["Message"], 0) + int(line["Count"])
         return run
 

@@ -18,6 +18,8 @@ from .conftest import ENGINES, Server
 from .running import LocustProcess, LocustRun
 from .test_pace import told
 
+pytestmark = pytest.mark.once
+
 Run = Callable[..., LocustRun]
 Start = Callable[..., LocustProcess]
 

@@ -13,6 +13,8 @@ from tests.support import SCALE, unused_port
 from .conftest import Server
 from .running import LocustRun, locust
 
+pytestmark = pytest.mark.once
+
 Run = Callable[..., LocustRun]
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
+import pytest
+
 from tests.support import DemoServerProcess, unknown_host, unused_port
 
 from .running import LocustProcess, LocustRun
+
+pytestmark = pytest.mark.once
 
 Run = Callable[..., LocustRun]
 Start = Callable[..., LocustProcess]

@@ -6,10 +6,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import pytest
+
 from tests.support import SCALE
 
 from .conftest import Server
 from .running import LocustRun
+
+pytestmark = pytest.mark.once
 
 Run = Callable[..., LocustRun]
 

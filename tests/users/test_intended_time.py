@@ -20,6 +20,8 @@ from tests.support import SCALE, unused_port
 
 from .running import ROOT, LocustProcess, LocustRun, locustfile
 
+pytestmark = pytest.mark.once
+
 LOCUSTFILE = """
 import json
 from locust import runners

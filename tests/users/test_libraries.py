@@ -10,6 +10,8 @@ import pytest
 
 from .running import LocustRun
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def ports() -> Iterator[tuple[int, int]]:

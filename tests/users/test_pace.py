@@ -9,6 +9,8 @@ import pytest
 
 from .running import LocustRun
 
+pytestmark = pytest.mark.once
+
 Run = Callable[..., LocustRun]
 
 

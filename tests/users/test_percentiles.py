@@ -6,9 +6,13 @@ import csv
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.support import unused_port
 
 from .running import LocustProcess, LocustRun
+
+pytestmark = pytest.mark.once
 
 Run = Callable[..., LocustRun]
 Start = Callable[..., LocustProcess]

@@ -12,6 +12,8 @@ from tests.servers import LIBRARIES, other_server
 from .conftest import Authority, Server
 from .running import LocustRun, locust
 
+pytestmark = pytest.mark.once
+
 Run = Callable[..., LocustRun]
 
 ECHOES = """

@@ -173,6 +173,7 @@ def test_a_stop_is_bounded_when_the_server_answers_nothing(start: Start, server:
             @task
             async def work(self):
                 async with self.ws.connect("/silent", name="in a task") as connection:
+                    note("waits")
                     await connection.recv()
 
         class Stubborn(Base):
@@ -215,7 +216,13 @@ def test_a_stop_is_bounded_when_the_server_answers_nothing(start: Start, server:
             @task
             async def work(self):
                 async with self.ws.connect("/close/1011", name="reconnecting") as connection:
+                    lost = asyncio.create_task(self.note_the_loss(connection))
                     await connection.recv()
+
+            async def note_the_loss(self, connection):
+                while connection.state.name == "OPEN":
+                    await asyncio.sleep(0.01)
+                note("waits")
         """,
         "--headless",
         "--users",
@@ -223,7 +230,7 @@ def test_a_stop_is_bounded_when_the_server_answers_nothing(start: Start, server:
         "--spawn-rate",
         "10",
     )
-    eventually(lambda: locust.notes().count(["connected"]) == 10)
+    eventually(lambda: locust.notes().count(["connected"]) == 10 and locust.notes().count(["waits"]) == 4)
     locust.process.terminate()
     result = locust.finish()
     assert ["ignores"] in result.notes

@@ -8,10 +8,14 @@ from collections.abc import Callable
 from typing import Any
 from urllib.error import URLError
 
+import pytest
+
 from tests.support import SCALE, eventually, unused_port
 
 from .conftest import Server
 from .running import LocustProcess
+
+pytestmark = pytest.mark.once
 
 Start = Callable[..., LocustProcess]
 

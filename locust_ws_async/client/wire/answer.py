@@ -18,7 +18,7 @@ from ...exceptions import HandshakeError
 from ...internals.websockets import add_header
 from .interface import MALFORMED, NO_ANSWER, NOT_OFFERED, OLD_HTTP, TOO_LONG, invalid_header
 
-__all__ = ["MAX_BODY", "MAX_HEAD", "Answer", "agreed_subprotocol"]
+__all__ = ["MAX_BODY", "MAX_HEAD", "Answer", "agreed_subprotocol", "parse_head"]
 
 MAX_HEAD = 64 * 1024
 """Bytes that status line and headers may have together, with those of interim answers (1xx)."""
@@ -42,10 +42,22 @@ class Answer:
 
     Attributes:
         response: the answer, once its head is there.
+        head: the head of a 101 as it came, from which :func:`parse_head` makes the same response again.
         rest: what came behind a head that no body follows.
     """
 
-    __slots__ = ("_body", "_body_length", "_chunked", "_head", "has_body", "malformed", "old_http", "response", "rest")
+    __slots__ = (
+        "_body",
+        "_body_length",
+        "_chunked",
+        "_head",
+        "has_body",
+        "head",
+        "malformed",
+        "old_http",
+        "response",
+        "rest",
+    )
 
     def __init__(self, *, has_body: bool = True) -> None:
         self._head = b""
@@ -56,6 +68,7 @@ class Answer:
         self.malformed = False
         self.old_http = False
         self.response: Response | None = None
+        self.head = b""
         self.rest = b""
 
     @property
@@ -79,14 +92,15 @@ class Answer:
         searched = max(0, len(self._head) - 3)
         head = self._head + data
         while (end := _end_of_head(head, searched)) >= 0:
-            response = self._parse(head[:end])
-            head = head[end:]
+            parsed, head = head[:end], head[end:]
+            response = self._parse(parsed)
             if 100 <= response.status_code < 200 and response.status_code != 101:
                 searched = 0
                 continue
             self._head = b""
             self.response = response
             if response.status_code == 101 or not self.has_body:
+                self.head = parsed
                 self.rest = head
                 return True
             self._frame_body(response)
@@ -222,3 +236,8 @@ def _tokens(headers: Headers, name: str) -> Iterator[str]:
         for token in value.split(","):
             if token := token.strip().lower():
                 yield token
+
+
+def parse_head(head: bytes) -> Response:
+    """Return the response that :class:`Answer` made of this head."""
+    return Answer()._parse(head)

@@ -14,10 +14,13 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from websockets.frames import Close
+from websockets.http11 import Request, Response
 
+from .answer import Answer, parse_head
 from .closing import ClosingHandshake
 from .frames import CONT, InvalidFrame, MessageAssembler, decode_message
 from .interface import Sink
+from .request import parse_request
 
 __all__ = ["NO_FAST_PATH", "TURN_FRAMES", "TURN_SECONDS", "BaseWire"]
 
@@ -44,6 +47,10 @@ class BaseWire:
         __slots__ = ()
 
     transport: asyncio.Transport
+    _request_text: str
+    _response: Response | None
+    _response_head: bytes
+    """Of which the response is made again, when there is none."""
     _sink: Sink
     _closing: ClosingHandshake
     _max_size: int
@@ -75,6 +82,27 @@ class BaseWire:
         self._reading_paused = False
         self._writing_paused = False
         self._ping_to_answer = None
+
+    # The opening handshake
+
+    @property
+    def request(self) -> Request:
+        """See :class:`~.interface.Wire`."""
+        return parse_request(self._request_text)
+
+    @property
+    def response(self) -> Response:
+        """See :class:`~.interface.Wire`."""
+        return self._response or parse_head(self._response_head)
+
+    def forget_response(self) -> None:
+        """See :class:`~.interface.Wire`."""
+        self._response = None
+
+    def _keep(self, request: str, answer: Answer) -> None:
+        self._request_text = request
+        self._response = answer.response
+        self._response_head = answer.head
 
     # What the engine adds.
 

@@ -18,9 +18,7 @@ from time import perf_counter
 from typing import Any, cast
 
 import picows
-from websockets.datastructures import Headers
 from websockets.frames import Close
-from websockets.http11 import Request, Response
 
 from ...exceptions import HandshakeError
 from ...fast_paths import PLAIN
@@ -28,18 +26,19 @@ from ...internals.picows import (
     ConnectionLog,
     collect_error,
     create_connection,
+    forget_headers,
     new_protocol,
     quiet_tls_handshake,
     receive,
     retry_tls_read,
 )
-from ...internals.websockets import add_header
 from ...masking import MaskingLog
 from .answer import Answer
 from .base import NO_FAST_PATH, TURN_FRAMES, TURN_SECONDS, BaseWire
 from .closing import code_in_frame
 from .frames import InvalidFrame, not_utf8, parse_close
 from .interface import NOT_OFFERED, EngineSettings, Sink, Target, Wire
+from .request import request_text
 from .upgrade import Upgrade
 
 __all__ = ["check_settings", "open_wire"]
@@ -86,21 +85,28 @@ async def open_wire(target: Target, sock: socket.socket, settings: EngineSetting
         headers.append(("Sec-WebSocket-Protocol", ", ".join(settings.subprotocols)))
     protocol = new_protocol(target.uri.resource_name, headers, lambda: wire, wire.log, settings.max_size, _READ_BUFFER)
 
+    request = ""
+
     def send_request(transport: asyncio.Transport) -> str:
         sink.upgrading()
         protocol.connection_made(transport)
-        return cast(str, protocol.transport.request.headers["Sec-WebSocket-Key"])
+        nonlocal request
+        sent = protocol.transport.request
+        request = request_text(sent.path.decode(), sent.headers.items())
+        return cast(str, sent.headers["Sec-WebSocket-Key"])
 
     def switch(transport: asyncio.Transport, answer: Answer, subprotocol: str | None, arrived: float) -> Wire:
         response = answer.response
         assert response is not None
         if "Sec-WebSocket-Extensions" in response.headers:
             raise HandshakeError(NOT_OFFERED)
-        wire.response = response
+        wire._keep(request, answer)
         wire.subprotocol = subprotocol
+        wire.answer_arrived = arrived
         transport.set_protocol(protocol)
         accept = response.headers.get_all("Sec-WebSocket-Accept")[0]
         receive(protocol, _ANSWER % accept.encode() + answer.rest)
+        forget_headers(protocol.transport)
         return cast(Wire, wire)
 
     upgrade = Upgrade(send_request, switch, settings.subprotocols)
@@ -161,18 +167,22 @@ class _Wire(BaseWire, picows.WSListener):
         "_ping_to_answer",
         "_postponed",
         "_reading_paused",
+        "_request_text",
+        "_response",
+        "_response_head",
         "_short_reads",
         "_sink",
         "_turn_due",
         "_work",
         "_writing_paused",
+        "answer_arrived",
         "log",
-        "response",
         "subprotocol",
         "transport",
     )
 
-    response: Response
+    answer_arrived: float
+    stamped = False  # picows reads by itself, without the kernel's stamps
     subprotocol: str | None
 
     def __init__(self, settings: EngineSettings, sink: Sink) -> None:
@@ -192,15 +202,7 @@ class _Wire(BaseWire, picows.WSListener):
         self.log.on_error = self._answer_close_first
         self._picows = transport
         self.transport = transport.underlying_transport
-        self._sink.opened(self)
-
-    @property
-    def request(self) -> Request:
-        request = self._picows.request
-        headers = Headers()
-        for name, value in request.headers.items():
-            add_header(headers, name, value)
-        return Request(request.path.decode(), headers)
+        self._sink.opened(self, self.answer_arrived)
 
     # Reading
 
@@ -301,7 +303,7 @@ class _Wire(BaseWire, picows.WSListener):
                 self._take_frame(*frames.popleft())
                 yield
         except InvalidFrame:
-            frames.clear()
+            self._postponed = None  # what follows means nothing
             raise
         except (KeyboardInterrupt, SystemExit):
             self._postpone(self._take_postponed(frames))  # they end a program, but not the connection
