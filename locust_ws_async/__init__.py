@@ -14,6 +14,7 @@ client reports what it does as Locust requests. The layers, of which each import
     shown_hosts      hosts in Locust's report and web UI, without passwords
     http_session     the cookies and headers of the user's HTTP client
     together         broadcasts, rendezvous, storms: what users do over all workers
+    requirements     pass or fail: what the end of a run is judged by
     pacing           ticks at a rate, virtual users at a rate
     statistics       how Locust counts: buckets, percentiles, many requests at once
     command          locust-ws-async: what demo and recording, which stand apart, add to it
@@ -32,9 +33,9 @@ client reports what it does as Locust requests. The layers, of which each import
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .users import AsyncUser, AsyncWebSocketUser, gauge, tag, task
+    from .users import AsyncUser, AsyncWebSocketUser, gauge, require, tag, task
 
-__all__ = ["AsyncUser", "AsyncWebSocketUser", "gauge", "tag", "task"]
+__all__ = ["AsyncUser", "AsyncWebSocketUser", "gauge", "require", "tag", "task"]
 
 
 def __getattr__(name: str) -> Any:

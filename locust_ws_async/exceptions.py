@@ -5,14 +5,16 @@ The errors of this package.
     ├── ConnectError (ConnectionError)             no connection came about: a failed WS CONNECT row
     │   ├── ConnectionRefused (ConnectionRefusedError)
     │   ├── UnknownHost
-    │   ├── ProxyError
+    │   ├── ProxyError                             also websockets.exceptions.ProxyError
     │   ├── TLSError
     │   ├── ConnectTimeout (TimeoutError)          the phases together took over open_timeout; says in which it was
     │   ├── OnConnectedTimeout (TimeoutError)      on_connected took over on_connected_timeout
     │   ├── LostInOnConnected                      the connection ended before on_connected was done
     │   ├── SettingFailed                          a function that gives a setting, or the URL, raised
-    │   └── HandshakeError                         the server answered, but not as a WebSocket server does
-    │       └── HandshakeRejected                  an HTTP status other than 101: .status_code, .response
+    │   └── HandshakeError                         the server answered, but not as a WebSocket server does;
+    │       │                                      also websockets.exceptions.InvalidHandshake
+    │       └── HandshakeRejected                  an HTTP status other than 101: .status_code, .response;
+    │                                              also websockets.exceptions.InvalidStatus
     ├── ConnectionClosed (ConnectionError)         the connection is over: .rcvd, .sent, .close_code, .close_reason
     │   ├── ConnectionClosedOK                     also websockets.exceptions.ConnectionClosedOK
     │   └── ConnectionClosedError                  also websockets.exceptions.ConnectionClosedError
@@ -105,7 +107,7 @@ class UnknownHost(ConnectError):
         super().__init__(text)
 
 
-class ProxyError(ConnectError):
+class ProxyError(ConnectError, websockets.exceptions.ProxyError):
     """The proxy cannot be reached, or made no connection to the server."""
 
 
@@ -150,11 +152,11 @@ class SettingFailed(ConnectError):
         self.__cause__ = cause
 
 
-class HandshakeError(ConnectError):
+class HandshakeError(ConnectError, websockets.exceptions.InvalidHandshake):
     """The server's answer to the opening handshake is not that of a WebSocket server (RFC 6455 section 4.1)."""
 
 
-class HandshakeRejected(HandshakeError):
+class HandshakeRejected(HandshakeError, websockets.exceptions.InvalidStatus):
     """
     The server answered the opening handshake with an HTTP status other than 101.
 

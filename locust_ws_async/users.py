@@ -20,7 +20,7 @@ from locust import TaskSet, User, events
 from locust.env import Environment
 from locust.exception import CatchResponseError
 
-from . import fleet, pacing, shown_hosts, together, view
+from . import fleet, pacing, requirements, shown_hosts, together, view
 from .bridge import LoopHost
 from .cancelled_waits import cancelled_waits
 from .class_checks import check_classes, tell_of_unknown_settings, values_on, watch_names
@@ -34,6 +34,7 @@ from .client import (
     WebSocketClient,
 )
 from .client.client import checked_rows
+from .client.current import set_current_client
 from .client.messages.since import checked_since
 from .client.session.backoff import Retry
 from .exceptions import ConnectError, RendezvousTimeout, WebSocketError
@@ -45,7 +46,8 @@ from .pacing.arrivals import OnceThrough, Source, check_class
 from .pacing.pace import Late, Pace
 from .pacing.schedule import Law, Rate
 from .request_events import AGGREGATED, reporter, reports_apart
-from .statistics import buckets, end_of_run, unread
+from .requirements import require
+from .statistics import buckets, end_of_run, last_reports, unread
 from .tasksets import call_on_stop, call_sync, enable_async, refuse_generators, refuse_unawaited, tag, task
 from .together.rendezvous import ROW as RENDEZVOUS
 from .together.rendezvous import Wait, arrive
@@ -73,7 +75,7 @@ if TYPE_CHECKING:
     # The method of a user class has a parameter more than the function that becomes the setting.
     OrMethod: TypeAlias = T | Callable[..., T | Awaitable[T]]
 
-__all__ = ["AsyncUser", "AsyncWebSocketUser", "gauge", "tag", "task"]
+__all__ = ["AsyncUser", "AsyncWebSocketUser", "gauge", "require", "tag", "task"]
 
 _logger = logging.getLogger(__name__)
 
@@ -600,6 +602,7 @@ class AsyncWebSocketUser(AsyncUser):
         self._ws.base_url = self.host
 
     def _run_on_start(self) -> Any:
+        set_current_client(self._ws)
         self.ws.http_session = http_session(self.client)  # not before: the bases may stand in either order
         retry = None if self.connect_backoff is None else Retry(self.connect_backoff)
         while True:
@@ -734,12 +737,14 @@ def _refuse_unawaited_tasks(cls: type[User], /, **kwargs: Any) -> None:
 
 
 # What importing this changes in Locust: how finely it tells times apart, what it prints at its end, how it shows a host
-# that holds a password, and that its own user classes, which never await a task, are told so. It also adds listeners of
-# its documented events.
+# that holds a password, that its master waits for the last reports of its workers, and that its own user classes, which
+# never await a task, are told so. It also adds listeners of its documented events, and options.
 buckets.install()
 end_of_run.register()
+last_reports.register()
 pacing.register()
 together.register()
+requirements.register()
 shown_hosts.register()
 unread.register()
 fleet.register()

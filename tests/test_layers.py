@@ -32,18 +32,8 @@ GLUE = {
 LAYERS = {
     "__init__": {"users"},
     "users": GLUE
-    | {
-        "tasksets",
-        "request_events",
-        "http_session",
-        "statistics",
-        "pacing",
-        "fleet",
-        "view",
-        "together",
-        "cancelled_waits",
-    }
-    | {"user_errors", "class_checks", "shown_hosts"},
+    | {"tasksets", "request_events", "http_session", "statistics", "pacing", "fleet", "view", "together"}
+    | {"cancelled_waits", "user_errors", "class_checks", "requirements", "shown_hosts"},
     "class_checks": GLUE,
     "shown_hosts": GLUE | {"masking", "flask", "jinja2", "werkzeug"},  # dependencies of Locust's
     "tasksets": GLUE | {"user_errors"},
@@ -58,12 +48,13 @@ LAYERS = {
     },
     "together": {"locust", "gevent", "flask", "client", "exceptions", "pacing", "statistics"},  # Flask is Locust's
     "pacing": {"locust", "gevent", "statistics", "internals.locust"},
-    "statistics": {"locust", "internals.locust", "client"},
+    "requirements": {"locust", "gevent", "statistics"},
+    "statistics": {"locust", "gevent", "internals.locust", "client"},
     "http_session": GLUE | {"requests"},  # a dependency of Locust's
     "client": {
         *("websockets", "picows", "python_socks", "idna"),
         *("exceptions", "hosting", "fast_paths", "masking", "secrets", "tracebacks"),
-        *(CONTACTS | {"internals.websockets", "internals.picows"}),
+        *(CONTACTS | {"internals.websockets", "internals.websockets_client", "internals.picows"}),
     },
     "bridge": {"gevent", "greenlet", "hosting", "fast_paths", *CONTACTS, "internals.gevent"},
     "internals": set(),
@@ -74,10 +65,12 @@ LAYERS = {
     "internals.locust": {"locust", *CONTACTS},
     "internals.picows": {"picows", "aiofastnet", *CONTACTS},
     "internals.websockets": {"websockets", *CONTACTS},
+    "internals.websockets_client": {"websockets"},
     "hosting": set(),
     "fast_paths": set(),
     "exceptions": {"websockets"},
     "command": {"demo", "recording"},
+    "protocols": {"client", "exceptions", "websockets", "gql", "socketio", "engineio"},
     "masking": {"secrets"},
     "secrets": set(),
     "tracebacks": set(),
@@ -108,11 +101,15 @@ ORDER = """
     client.opening.handshake    the opening handshake that the settings ask for
     client.opening.connect
     client.session              staying connected
+    client.current              whose client it is
     client.connection           what a task holds
+    client.websockets_api       the same in the words of websockets
     client.client               makes connections
     client                      the public names
+    protocols                   other people's libraries over its connections
 
     statistics                  from operations to Locust's numbers
+    requirements                pass or fail
     pacing                      load as it is meant: ticks and arrivals
     together                    what users do together: broadcasts, rendezvous, storms
     fleet.counters              what this process counts
@@ -164,7 +161,8 @@ ENGINE_INTERFACE = {"Wire", "Sink", "Engine"}
 WHOLE_CONNECTION = {"WebSocketConnection", "ConnectionLifecycle"}
 MAY_NAME_IT = {
     *("client", "client.client", "client.connection", "client.session.lifecycle", "users"),
-    *("together.fanout", "together.storm"),  # which are handed one, as a task is
+    # These use a connection as a task does.
+    *("client.websockets_api", "protocols.gql", "protocols.socketio", "together.fanout", "together.storm"),
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

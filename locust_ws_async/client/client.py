@@ -14,6 +14,7 @@ from websockets.frames import Close
 
 from ..exceptions import CatchResponseError, ConnectError
 from .connection import WebSocketConnection
+from .current import current_client
 from .lazy_coroutine import LazyCoroutine
 from .observing.events import ALL_ROWS, ErrorKinds, Report
 from .observing.names import row_name
@@ -28,6 +29,9 @@ from .session.backoff import Backoff, Retry
 from .session.reports import NOTHING_CAME, Waited
 from .wire import load_engine
 from .wire.interface import Sink
+
+if TYPE_CHECKING:
+    from .websockets_api import connect as websockets_connect
 
 __all__ = ["ConnectContext", "URLFunction", "WebSocketClient", "checked_rows"]
 
@@ -162,6 +166,21 @@ class WebSocketClient:
             return ConnectContext(self, path_or_url, name, merged)
         url = join_url(self.base_url, path_or_url)
         return ConnectContext(self, url, _name(name, path_or_url, url, merged), merged)
+
+    def websockets_connect(self, uri: str, **keywords: Any) -> websockets_connect:
+        """
+        Connect as ``websockets.connect`` does, for libraries that expect it: to be awaited, entered, or iterated over.
+
+        The connections have the API of ``websockets``' own, and the rows of ours. See
+        :class:`~locust_ws_async.client.websockets_api.connect` for the keywords; one that is unknown raises.
+        """
+        from .websockets_api import connect  # only now: nothing else of this client needs so much of websockets
+
+        token = current_client.set(self)
+        try:
+            return connect(uri, **keywords)
+        finally:
+            current_client.reset(token)
 
     async def open_connection(
         self, url: str | URLFunction, name: str | Callable[[str], str] | None, options: ConnectOptions

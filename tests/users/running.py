@@ -99,7 +99,12 @@ class LocustProcess:
             text=True,
             cwd=folder,
             start_new_session=True,  # a group of its own, with the children of --processes
-            env={**os.environ, "PYTHONPATH": str(ROOT), "LOCUST_NOTES": str(self._notes), **env},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+                "LOCUST_NOTES": str(self._notes),
+                **env,
+            },
         )
 
     def notes(self) -> list[list[Any]]:

@@ -19,6 +19,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterable, Iterator
+from functools import partial
 from time import perf_counter
 from typing import cast
 
@@ -36,7 +37,7 @@ from websockets.utils import generate_key
 from ...exceptions import HandshakeError
 from ...fast_paths import PLAIN
 from ...internals.cpython import tls_stream_ended
-from ...internals.websockets import apply_mask
+from ...internals.websockets import add_header, apply_mask
 from ...masking import MaskingLog
 from .answer import Answer
 from .base import NO_FAST_PATH, BaseWire
@@ -110,7 +111,7 @@ async def open_wire(target: Target, sock: socket.socket, settings: EngineSetting
 
 def _request(target: Target, settings: EngineSettings) -> Request:
     headers = Headers()
-    add = headers.set_insecure  # the options have checked them
+    add = partial(add_header, headers)  # the options have checked them
     add("Host", target.host)
     add("Upgrade", "websocket")
     add("Connection", "Upgrade")
