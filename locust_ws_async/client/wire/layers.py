@@ -12,6 +12,9 @@ __all__ = ["ProtocolLayer", "ReadMeter"]
 class ProtocolLayer(asyncio.BufferedProtocol):
     """Passes everything on to a protocol."""
 
+    buffers = None
+    """Whoever reads has to ask :meth:`get_buffer`, each time."""
+
     def __init__(self, protocol: Any) -> None:
         self._protocol = protocol
 
