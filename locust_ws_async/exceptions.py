@@ -21,7 +21,8 @@ The errors of this package.
     ├── MessageTimeout (TimeoutError)              no message that matches within the given time
     ├── RendezvousTimeout (TimeoutError)           too few users came to a rendezvous within the given time
     ├── NotReached                             too few of a room got a message: a failed WS REACH row
-    └── UnusableId                             the id of a message cannot be compared: a failed WS REACH row
+    ├── UnusableId                             the id of a message cannot be compared: a failed WS REACH row
+    └── SequenceError                          ``track`` found numbers missing, twice or out of order: only in rows
     CatchResponseError                             what ``reply.failure(text)`` reports
 
 Locust groups failures by ``repr``. So texts here hold no ids, payloads or close reasons, and no address but one that is
@@ -55,6 +56,7 @@ __all__ = [
     "PingTimeout",
     "ProxyError",
     "RendezvousTimeout",
+    "SequenceError",
     "SettingFailed",
     "TLSError",
     "UnknownHost",
@@ -285,6 +287,10 @@ class UnusableId(WebSocketError):
 
     def __init__(self, kind: str) -> None:
         super().__init__(f"the id of a message must be text, a number, bytes, a UUID, or a tuple of these, not {kind}")
+
+
+class SequenceError(WebSocketError):
+    """What ``track`` found wrong with the numbers of a stream. Only reported, never raised."""
 
 
 class CatchResponseError(Exception):

@@ -20,7 +20,7 @@ from locust import TaskSet, User, events
 from locust.env import Environment
 from locust.exception import CatchResponseError
 
-from . import pacing, shown_hosts, together
+from . import fleet, pacing, shown_hosts, together, view
 from .bridge import LoopHost
 from .cancelled_waits import cancelled_waits
 from .class_checks import check_classes, tell_of_unknown_settings, values_on, watch_names
@@ -33,16 +33,18 @@ from .client import (
     SourceAddresses,
     WebSocketClient,
 )
+from .client.client import checked_rows
 from .client.messages.since import checked_since
 from .client.session.backoff import Retry
 from .exceptions import ConnectError, RendezvousTimeout, WebSocketError
+from .fleet import gauge, generator
 from .http_session import http_session
 from .internals.grpc import let_grpc_wait_in_a_thread
 from .internals.locust import is_stopping, is_waiting, replace_root_task_set, set_running, set_waiting
 from .pacing.arrivals import OnceThrough, Source, check_class
 from .pacing.pace import Late, Pace
 from .pacing.schedule import Law, Rate
-from .request_events import reporter
+from .request_events import AGGREGATED, reporter, reports_apart
 from .statistics import buckets, end_of_run, unread
 from .tasksets import call_on_stop, call_sync, enable_async, refuse_generators, refuse_unawaited, tag, task
 from .together.rendezvous import ROW as RENDEZVOUS
@@ -71,7 +73,7 @@ if TYPE_CHECKING:
     # The method of a user class has a parameter more than the function that becomes the setting.
     OrMethod: TypeAlias = T | Callable[..., T | Awaitable[T]]
 
-__all__ = ["AsyncUser", "AsyncWebSocketUser", "tag", "task"]
+__all__ = ["AsyncUser", "AsyncWebSocketUser", "gauge", "tag", "task"]
 
 _logger = logging.getLogger(__name__)
 
@@ -372,18 +374,22 @@ class AsyncUser(_User):
 
         def run(self) -> None:
             """Run the user to its end, then close its loop; or be a source of virtual users to the end."""
-            if self.arrivals is not None and not self._arrived:
-                Source(self).run()
-                return
-            self._on_start, self._on_stop = self.on_start, self.on_stop
-            hooked: Any = self  # what Locust calls is synchronous
-            hooked.on_start, hooked.on_stop = self._start, self._stop
+            generator.enter(self.environment)
             try:
-                super().run()
-            except _StartFailed:
-                pass
+                if self.arrivals is not None and not self._arrived:
+                    Source(self).run()
+                    return
+                self._on_start, self._on_stop = self.on_start, self.on_stop
+                hooked: Any = self  # what Locust calls is synchronous
+                hooked.on_start, hooked.on_stop = self._start, self._stop
+                try:
+                    super().run()
+                except _StartFailed:
+                    pass
+                finally:
+                    self._close()
             finally:
-                self._close()
+                generator.leave()
 
     def _start(self) -> Any:
         try:
@@ -483,7 +489,11 @@ class AsyncWebSocketUser(AsyncUser):
     messages."""
 
     reported: Collection[str] = ALL_ROWS
-    """The row types to report; every row counts into Locust's Aggregated. E.g. ``{"WS CONNECT", "WS REQUEST"}``."""
+    """The row types to report, e.g. ``{"WS CONNECT", "WS REQUEST"}``."""
+
+    aggregated: Collection[str] = AGGREGATED
+    """The row types that count into Locust's *Aggregated*; by default all but ``WS SESSION``, ``WS RECOVERY`` and
+    ``WS KEEPALIVE``, which have no response time. A row of another type is a row as ever, and its failures count."""
 
     connect_backoff: Backoff | None = Backoff()
     """How long the user waits after a failed connect before its next one. An ``on_start`` that could not connect is
@@ -516,6 +526,7 @@ class AsyncWebSocketUser(AsyncUser):
     max_queue: int | None = _DEFAULTS.max_queue
     max_queue_bytes: int | None = _DEFAULTS.max_queue_bytes
     overflow: Literal["pause", "drop", "fail"] = _DEFAULTS.overflow
+    read_rate: float | None = _DEFAULTS.read_rate
     open_timeout: float | None = _DEFAULTS.open_timeout
     on_connected_timeout: float | Literal["open_timeout"] | None = _DEFAULTS.on_connected_timeout
     close_timeout: float = _DEFAULTS.close_timeout
@@ -550,6 +561,7 @@ class AsyncWebSocketUser(AsyncUser):
             refresh=self._refresh_settings,
             engine=self.engine,
             reported=self.reported,
+            reports=reports_apart(self._locust_user, self.aggregated),
             connect_backoff=self.connect_backoff,
             stopping=self._is_being_stopped,
             waited=partial(cancelled_waits(environment).add, self),
@@ -558,6 +570,7 @@ class AsyncWebSocketUser(AsyncUser):
             control_flow=CONTROL_FLOW,
             # gevent's sockets are made for blocking calls; under an event loop they only cost memory and time.
             new_socket=get_original("socket", "socket"),
+            tally=fleet.tally,
         )
         if not hasattr(self, "client"):
             self.client: Any = self._ws
@@ -635,7 +648,7 @@ _RESERVED = (
 )
 
 _NAMES = tuple(field.name for field in fields(ConnectOptions))
-_FIXED = ("engine", "reported", "connect_backoff", "cancel_timeout")
+_FIXED = ("engine", "reported", "aggregated", "connect_backoff", "cancel_timeout")
 _fixed_settings = attrgetter(*_FIXED)
 _values_of = attrgetter(*_NAMES)
 
@@ -691,6 +704,7 @@ def _check_settings(user_class: type[User], host: str | None) -> None:
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or seconds <= 0:
         raise ValueError(f"cancel_timeout must be a number of seconds greater than 0, not {seconds!r}")
     if issubclass(user_class, AsyncWebSocketUser):
+        checked_rows(values.pop("aggregated"), "aggregated")
         of_client = {name: values.pop(name) for name in _FIXED if name in values}
         client = WebSocketClient(base_url=host, report=_no_report, options=ConnectOptions(**values), **of_client)
         if host is not None:
@@ -728,4 +742,6 @@ pacing.register()
 together.register()
 shown_hosts.register()
 unread.register()
+fleet.register()
+view.register()
 User.__init_subclass__ = classmethod(_refuse_unawaited_tasks)  # type: ignore[assignment] # set from outside

@@ -32,7 +32,8 @@ GLUE = {
 LAYERS = {
     "__init__": {"users"},
     "users": GLUE
-    | {"tasksets", "request_events", "http_session", "statistics", "pacing", "together", "cancelled_waits"}
+    | {"tasksets", "request_events", "http_session", "statistics", "pacing", "together"}
+    | {"fleet", "view", "cancelled_waits"}
     | {"user_errors", "class_checks", "shown_hosts"},
     "class_checks": GLUE,
     "shown_hosts": GLUE | {"masking", "flask", "jinja2", "werkzeug"},  # dependencies of Locust's
@@ -41,6 +42,12 @@ LAYERS = {
     "request_events": GLUE | {"statistics"},
     "cancelled_waits": {"locust"},
     "together": {"locust", "gevent", "flask", "client", "exceptions", "pacing", "statistics"},  # Flask is Locust's
+    "view": {"locust", "flask", "fleet"},
+    # flask and psutil: dependencies of Locust's
+    "fleet": {
+        *("locust", "gevent", "flask", "psutil", "prometheus_client", "opentelemetry"),
+        *("client", "bridge", "pacing", "statistics", "internals.cpython"),
+    },
     "pacing": {"locust", "gevent", "statistics", "internals.locust"},
     "statistics": {"locust", "internals.locust", "client"},
     "http_session": GLUE | {"requests"},  # a dependency of Locust's
@@ -99,6 +106,19 @@ ORDER = """
     statistics                  from operations to Locust's numbers
     pacing                      load as it is meant: ticks and arrivals
     together                    what users do together: broadcasts, rendezvous, storms
+    fleet.counters              what this process counts
+    fleet.numbers
+    fleet.transport             from the workers to the master
+    fleet.history
+    fleet.files
+    fleet.summary
+    fleet.metrics               the numbers as metrics
+    fleet.prometheus
+    fleet.opentelemetry
+    fleet.web
+    fleet.generator             how late each process is, and whether its times are partly its own
+    fleet                       what master and workers know together
+    view                        where people look: the tab and the report
     http_session                Locust's side
     request_events
     cancelled_waits
@@ -121,8 +141,11 @@ PARTS_OF_A_CONNECTION = [
     "client/messages/auto_replies.py",
     "client/messages/queue.py",
     "client/messages/requests.py",
+    "client/messages/reading.py",
     "client/messages/router.py",
+    "client/messages/streams.py",
     "client/messages/subscriptions.py",
+    "client/messages/tracking.py",
     "client/observing/flight_recorder.py",
     "client/session/pings.py",
 ]
@@ -265,7 +288,10 @@ def test_no_part_names_the_whole_connection(path: Path) -> None:
         ("locust_ws_async.exceptions", ["locust", "gevent", "greenlet", "picows"]),
         ("locust_ws_async.command", ["locust", "gevent", "greenlet", "picows"]),
         ("locust_ws_async.recording", ["locust", "gevent", "greenlet", "picows", "websockets"]),
-        ("locust_ws_async.users", ["picows", "python_socks"]),  # they are optional
+        (
+            "locust_ws_async.users",
+            ["picows", "python_socks", "prometheus_client", "opentelemetry"],
+        ),  # they are optional
     ],
 )
 def test_a_layer_needs_nothing_from_above(module: str, missing: list[str]) -> None:
