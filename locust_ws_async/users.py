@@ -748,5 +748,6 @@ requirements.register()
 shown_hosts.register()
 unread.register()
 fleet.register()
+requirements.judge_generator_by(generator.saturated)
 view.register()
 User.__init_subclass__ = classmethod(_refuse_unawaited_tasks)  # type: ignore[assignment] # set from outside

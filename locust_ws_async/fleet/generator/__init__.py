@@ -17,10 +17,10 @@ from locust import events
 from ...statistics.end_of_run import add_section
 from .. import transport
 from . import judge, limits, process
-from .judge import as_json, spans
+from .judge import as_json, saturated, spans
 from .process import enter, leave, sample
 
-__all__ = ["as_json", "enter", "judge", "leave", "register", "sample", "spans"]
+__all__ = ["as_json", "enter", "judge", "leave", "register", "sample", "saturated", "spans"]
 
 _KEY = "generator"  # of the JSON
 

@@ -20,7 +20,7 @@ from ...pacing.clock import run_id
 from ..transport import has_left
 from .limits import FAIL_OPTION, Limits, limits_of
 
-__all__ = ["MESSAGE", "Found", "as_json", "hear", "lines", "settle", "spans"]
+__all__ = ["MESSAGE", "Found", "as_json", "hear", "lines", "saturated", "settle", "spans"]
 
 MESSAGE = "ws_generator"
 
@@ -92,6 +92,11 @@ def hear(environment: Environment, worker_id: str, found: Found) -> None:
             _end(span, now - ended)
 
 
+def saturated() -> list[str]:
+    """A line for each span of time of this run in which a process was saturated."""
+    return [str(span) for span in _run.counting()]
+
+
 def spans() -> list[dict[str, Any]]:
     """The spans of time in which a generator was saturated in this run, oldest first, the last 200.
 
@@ -128,7 +133,7 @@ def lines(environment: Environment) -> list[str]:
         for worker, found in _run.blocked.items()
         for place in found
     ]
-    found = [str(span) for span in _run.counting()] or ["not saturated"]
+    found = saturated() or ["not saturated"]
     head = "Generator"
     return [head, "-" * len(head), *_first(found), *_first(places)]
 
