@@ -9,6 +9,7 @@ client reports what it does as Locust requests. The layers, of which each import
     request_events   one operation -> one request event
     user_errors      what Locust is told of errors
     class_checks     wrong settings, before a run begins
+    shown_hosts      hosts in Locust's report and web UI, without passwords
     http_session     the cookies and headers of the user's HTTP client
     pacing           ticks at a rate, virtual users at a rate
     statistics       how Locust counts: buckets, percentiles, many requests at once
@@ -21,6 +22,7 @@ client reports what it does as Locust requests. The layers, of which each import
     hosting     what client and bridge have agreed on
     masking     URLs, headers and messages without secrets
     secrets     what a secret looks like
+    tracebacks  what of a traceback concerns the author of a locustfile
     exceptions  what can go wrong, for all of them
 """
 

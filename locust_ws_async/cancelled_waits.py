@@ -18,7 +18,7 @@ _logger = logging.getLogger(__name__)
 class _Waits:
     users: set[int] = field(default_factory=set)
     longest: float = 0.0
-    had_any: bool = False
+    never: str | None = None
 
 
 class CancelledWaits:
@@ -27,13 +27,16 @@ class CancelledWaits:
     def __init__(self) -> None:
         self._waits: dict[tuple[str, str], _Waits] = {}
 
-    def add(self, user: object, operation: str, name: str, seconds: float, had_any: bool) -> None:
+    def add(self, user: object, operation: str, name: str, seconds: float, never: str) -> None:
         """Take one wait of a user; what a client calls ``waited`` (:class:`~.client.session.reports.Waited`)."""
         waits = self._waits.setdefault((operation, name), _Waits())
         waits.users.add(id(user))
         waits.longest = max(waits.longest, seconds)
         # Virtual users of `arrivals` come all the time, so that at each stop some are on their way.
-        waits.had_any |= had_any or getattr(user, "_arrived", False)
+        if not never or getattr(user, "_arrived", False):
+            waits.never = ""
+        elif waits.never is None:
+            waits.never = never
 
     def log(self, **_: Any) -> None:
         """Log them: a listener of ``events.test_stop``."""
@@ -41,14 +44,14 @@ class CancelledWaits:
         for (operation, name), each in sorted(waits.items()):
             number = len(each.users)
             _logger.log(
-                logging.INFO if each.had_any else logging.WARNING,
+                logging.WARNING if each.never else logging.INFO,
                 "%d %s had waited in %s of %s, the longest for %.1f s%s",
                 number,
                 "user" if number == 1 else "users",
                 operation,
                 name,
                 each.longest,
-                "" if each.had_any else ", and nothing ever came",
+                f", and {each.never}" if each.never else "",
             )
 
 

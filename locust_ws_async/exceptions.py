@@ -9,6 +9,8 @@ The errors of this package.
     │   ├── TLSError
     │   ├── ConnectTimeout (TimeoutError)          the phases together took over open_timeout; says in which it was
     │   ├── OnConnectedTimeout (TimeoutError)      on_connected took over on_connected_timeout
+    │   ├── LostInOnConnected                      the connection ended before on_connected was done
+    │   ├── SettingFailed                          a function that gives a setting, or the URL, raised
     │   └── HandshakeError                         the server answered, but not as a WebSocket server does
     │       └── HandshakeRejected                  an HTTP status other than 101: .status_code, .response
     ├── ConnectionClosed (ConnectionError)         the connection is over: .rcvd, .sent, .close_code, .close_reason
@@ -42,11 +44,13 @@ __all__ = [
     "ConnectionRefused",
     "HandshakeError",
     "HandshakeRejected",
+    "LostInOnConnected",
     "MessageTimeout",
     "NotRecovered",
     "OnConnectedTimeout",
     "PingTimeout",
     "ProxyError",
+    "SettingFailed",
     "TLSError",
     "UnknownHost",
     "WebSocketError",
@@ -116,6 +120,26 @@ class OnConnectedTimeout(ConnectError, TimeoutError):
             "on_connected was not done within on_connected_timeout: does it wait for something, such as a lock, that a "
             "task holds which waits for the connection?"
         )
+
+
+class LostInOnConnected(ConnectError):
+    """The connection ended before ``on_connected`` was done. ``__cause__`` says how, a :class:`ConnectionClosed`."""
+
+    def __init__(self, cause: ConnectionClosed) -> None:
+        super().__init__(f"the connection ended before on_connected was done: {cause}")
+        self.__cause__ = cause
+
+
+class SettingFailed(ConnectError):
+    """
+    A function that gives ``bearer``, ``headers``, ``cookies`` or the URL raised, or gave what these cannot be.
+
+    ``__cause__`` is that exception. The text has its ``repr``.
+    """
+
+    def __init__(self, setting: str, cause: BaseException) -> None:
+        super().__init__(f"the function that gives {setting} failed: {cause!r}")
+        self.__cause__ = cause
 
 
 class HandshakeError(ConnectError):

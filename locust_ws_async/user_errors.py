@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import traceback
 import warnings
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
 from locust import TaskSet, User
@@ -15,14 +13,12 @@ from locust.env import Environment
 from locust.exception import InterruptTaskSet, RescheduleTask, RescheduleTaskImmediately, StopTest, StopUser
 
 from .exceptions import WebSocketError
+from .tracebacks import author_frames
 
 __all__: list[str] = []
 
 CONTROL_FLOW = (StopUser, StopTest, RescheduleTask, RescheduleTaskImmediately, InterruptTaskSet)
 """What Locust's task sets understand, wherever in the user's loop it is raised (TaskSet.run(), EventHook.fire())."""
-
-_PACKAGE = os.path.dirname(__file__) + os.sep
-_DEMO = os.path.join(_PACKAGE, "demo", "")  # which has a locustfile
 
 
 def contains_only(exc: BaseException, kind: type[Exception]) -> bool:
@@ -58,25 +54,10 @@ def without_our_frames(exc: BaseException) -> None:
         if id(each) in seen:
             continue
         seen.add(id(each))
-        each.__traceback__ = _cut(each.__traceback__)
+        each.__traceback__ = author_frames(each.__traceback__) or each.__traceback__
         pending += [other for other in (each.__cause__, each.__context__) if other is not None]
         if isinstance(each, BaseExceptionGroup):
             pending += each.exceptions
-
-
-def _cut(tb: TracebackType | None) -> TracebackType | None:
-    kept = []
-    whole = tb
-    while tb is not None:
-        file = tb.tb_frame.f_code.co_filename
-        if not file.startswith(_PACKAGE) or file.startswith(_DEMO):
-            kept.append(tb)
-        tb = tb.tb_next
-    if not kept:
-        return whole
-    for each in reversed(kept):
-        tb = TracebackType(tb, each.tb_frame, each.tb_lasti, each.tb_lineno)
-    return tb
 
 
 def list_forgotten_awaits(environment: Environment) -> None:

@@ -20,7 +20,7 @@ from locust import TaskSet, User, events
 from locust.env import Environment
 from locust.exception import CatchResponseError
 
-from . import pacing
+from . import pacing, shown_hosts
 from .bridge import LoopHost
 from .cancelled_waits import cancelled_waits
 from .class_checks import check_classes, tell_of_unknown_settings, values_on, watch_names
@@ -43,7 +43,7 @@ from .pacing.arrivals import OnceThrough, Source, check_class
 from .pacing.pace import Late, Pace
 from .pacing.schedule import Law, Rate
 from .request_events import reporter
-from .statistics import buckets, end_of_run
+from .statistics import buckets, end_of_run, unread
 from .tasksets import call_on_stop, call_sync, enable_async, refuse_generators, refuse_unawaited, tag, task
 from .user_errors import (
     CONTROL_FLOW,
@@ -363,6 +363,14 @@ class AsyncUser(_User):
     def _is_being_stopped(self) -> bool:
         return self._stops or self._loop_host.killed
 
+    def _escalate(self, exc: BaseException) -> None:
+        """Take what the client met where no task waits for it: kills and control flow end the task that runs now."""
+        loop = self._loop_host.loop
+        if loop is None or not self.environment.catch_exceptions:
+            self._loop_host.propagate(exc)
+        else:
+            loop.call_exception_handler({"message": "exception in the background of a connection", "exception": exc})
+
     def _background_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Take what a background task or a callback of the loop has raised, as asyncio's exception handler."""
         exc = context.get("exception")
@@ -459,6 +467,7 @@ class AsyncWebSocketUser(AsyncUser):
     close_timeout: float = _DEFAULTS.close_timeout
     ping_interval: float | None = _DEFAULTS.ping_interval
     ping_timeout: float | None = _DEFAULTS.ping_timeout
+    arrival: Literal["kernel", "read"] = _DEFAULTS.arrival
     record_last: int | None = _DEFAULTS.record_last
     record_to: FilePath | None = _DEFAULTS.record_to
     record_unmasked: Sequence[str] = _DEFAULTS.record_unmasked
@@ -490,7 +499,7 @@ class AsyncWebSocketUser(AsyncUser):
             connect_backoff=self.connect_backoff,
             stopping=self._is_being_stopped,
             waited=partial(cancelled_waits(environment).add, self),
-            escalate=self._loop_host.propagate,
+            escalate=self._escalate,
             check_errors=(CatchResponseError,),
             control_flow=CONTROL_FLOW,
             # gevent's sockets are made for blocking calls; under an event loop they only cost memory and time.
@@ -656,9 +665,12 @@ def _refuse_unawaited_tasks(cls: type[User], /, **kwargs: Any) -> None:
         refuse_unawaited(cls)
 
 
-# What importing this changes in Locust: how finely it tells times apart, what it prints at its end, and that its own
-# user classes, which never await a task, are told so. It also adds listeners of its documented events.
+# What importing this changes in Locust: how finely it tells times apart, what it prints at its end, how it shows a host
+# that holds a password, and that its own user classes, which never await a task, are told so. It also adds listeners of
+# its documented events.
 buckets.install()
 end_of_run.register()
 pacing.register()
+shown_hosts.register()
+unread.register()
 User.__init_subclass__ = classmethod(_refuse_unawaited_tasks)  # type: ignore[assignment] # set from outside

@@ -33,17 +33,19 @@ LAYERS = {
     "__init__": {"users"},
     "users": GLUE
     | {"tasksets", "request_events", "http_session", "statistics", "pacing", "cancelled_waits"}
-    | {"user_errors", "class_checks"},
+    | {"user_errors", "class_checks", "shown_hosts"},
     "class_checks": GLUE,
+    "shown_hosts": GLUE | {"masking", "flask", "jinja2", "werkzeug"},  # dependencies of Locust's
     "tasksets": GLUE | {"user_errors"},
-    "user_errors": GLUE,
+    "user_errors": GLUE | {"tracebacks"},
     "request_events": GLUE | {"statistics"},
     "cancelled_waits": {"locust"},
     "pacing": {"locust", "gevent", "statistics", "internals.locust"},
-    "statistics": {"locust", "internals.locust"},
+    "statistics": {"locust", "internals.locust", "client"},
     "http_session": GLUE | {"requests"},  # a dependency of Locust's
     "client": {
-        *("websockets", "picows", "python_socks", "idna", "exceptions", "hosting", "fast_paths", "masking", "secrets"),
+        *("websockets", "picows", "python_socks", "idna"),
+        *("exceptions", "hosting", "fast_paths", "masking", "secrets", "tracebacks"),
         *(CONTACTS | {"internals.websockets", "internals.picows"}),
     },
     "bridge": {"gevent", "greenlet", "hosting", "fast_paths", *CONTACTS, "internals.gevent"},
@@ -61,6 +63,7 @@ LAYERS = {
     "command": {"demo", "recording"},
     "masking": {"secrets"},
     "secrets": set(),
+    "tracebacks": set(),
     "demo": {"websockets"},
     "recording": {"secrets"},
 }
@@ -71,6 +74,7 @@ ORDER = """
     exceptions                  what can go wrong
     secrets                     what a secret looks like
     masking                     what is shown in place of one
+    tracebacks                  what of one concerns an author
     hosting                     what the client may ask of the loop that hosts it
     fast_paths
     internals                   private names of the libraries below
@@ -99,6 +103,7 @@ ORDER = """
     user_errors                 what of the errors of a user Locust is told
     tasksets
     class_checks
+    shown_hosts
     users
     __init__
 
@@ -116,7 +121,7 @@ PARTS_OF_A_CONNECTION = [
     "client/messages/requests.py",
     "client/messages/router.py",
     "client/messages/subscriptions.py",
-    "client/observing/recorder.py",
+    "client/observing/flight_recorder.py",
     "client/session/pings.py",
 ]
 MOST_MEMBERS = 8

@@ -2,7 +2,7 @@
 
 ::
 
-    host         LoopHost: run a coroutine from a greenlet; kill <-> cancel
+    loop_host    LoopHost: run a coroutine from a greenlet; kill <-> cancel
       loop         GreenletEventLoop: asyncio's selector loop, and what differs from it
         inline_io    the fast paths from a socket that is ready to the task that waits for it
         propagation  exceptions that must leave the loop
@@ -12,7 +12,7 @@
         executor     GreenletExecutor: blocking calls in greenlets beside the loop
 """
 
-from .host import LoopHost
 from .loop import GreenletEventLoop
+from .loop_host import LoopHost
 
 __all__ = ["GreenletEventLoop", "LoopHost"]

@@ -73,8 +73,8 @@ class BlockingAware:
 
 def isolate(hub: Hub) -> None:
     """Keep apart whatever loops the greenlets of *hub* run, from now on. Further calls change nothing."""
-    if not isinstance(hub_switch_override(hub), _Block):
-        override_hub_switch(hub, _Block(_block, hub.switch))
+    if not isinstance(hub_switch_override(hub), _BlockingSwitch):
+        override_hub_switch(hub, _BlockingSwitch(_blocking_switch, hub.switch))
 
 
 def park(hub: Hub) -> Any:
@@ -89,7 +89,7 @@ def park(hub: Hub) -> Any:
         sys.set_asyncgen_hooks(*hooks)
 
 
-def _block(switch: Callable[[], Any]) -> Any:
+def _blocking_switch(switch: Callable[[], Any]) -> Any:
     """``hub.switch()`` for a greenlet that blocks, perhaps inside of a loop."""
     loop = get_running_loop()
     if loop is None:
@@ -120,7 +120,7 @@ def _block(switch: Callable[[], Any]) -> Any:
         sys.set_asyncgen_hooks(*hooks)
 
 
-class _Block(functools.partial[Any]):
+class _BlockingSwitch(functools.partial[Any]):
     """A type of its own, so that :func:`isolate` recognises it."""
 
 

@@ -9,7 +9,7 @@ The greenlet of a loop leaves for the hub in five ways:
 2. The same by the short cut of a pass over the loop (``_run_once()`` in ``inline_io.py``).
 3. A task waits inside of itself (``wait_for_io_inline()`` in ``inline_io.py``).
 4. A coroutine or a callback blocks through gevent: ``hub.switch()`` (``isolation.py``).
-5. A plain function runs in the greenlet, and blocks: ``LoopHost.call()`` (``host.py``).
+5. A plain function runs in the greenlet, and blocks: ``LoopHost.call()`` (``loop_host.py``).
 
 They differ in what becomes of the current task and the running loop, in what a descriptor's watcher calls when it
 fires, in what ends the wait, and in where an exception arrives that is thrown in meanwhile (a kill,

@@ -24,7 +24,7 @@ from .opening.network import SocketFactory
 from .opening.url import join_url, without_credentials
 from .options import ConnectOptions, ConnectSettings, result_of
 from .session.backoff import Backoff, Retry
-from .session.reports import CONNECTING, Waited
+from .session.reports import NOTHING_CAME, Waited
 from .wire import load_engine
 from .wire.interface import Sink
 
@@ -79,7 +79,7 @@ class WebSocketClient:
         reported: Collection[str] = ALL_ROWS,
         connect_backoff: Backoff | None = None,
         stopping: Callable[[], bool] = lambda: False,
-        waited: Waited = lambda operation, name, seconds, had_any: None,
+        waited: Waited = lambda operation, name, seconds, never: None,
         escalate: Callable[[BaseException], None] | None = None,
         check_errors: tuple[type[Exception], ...] = (),
         control_flow: tuple[type[Exception], ...] = (),
@@ -168,21 +168,17 @@ class WebSocketClient:
         """
         if (delay := self._not_before - monotonic()) > 0:
             await asyncio.sleep(delay)
-        next_url: Callable[[], Coroutine[Any, Any, str]] | None = None
         if callable(url):
-            path_or_url = url
-
-            async def next_url() -> str:
-                return join_url(self.base_url, await _path_of(path_or_url))
-
-            path = await _path_of(path_or_url)
-            url = join_url(self.base_url, path)
-            name = _name(name, path, url, options)
-        assert isinstance(name, str)
-        connection = WebSocketConnection(self, url, name, options)
-        connection.next_url = next_url
+            connection = self._without_url(url, name, options)
+        else:
+            assert isinstance(name, str)
+            connection = WebSocketConnection(self, url, name, options)
+        started = perf_counter()
         try:
             await connection.open()
+        except asyncio.CancelledError:
+            self.note_cancelled("connect()", connection.name, started, "" if self.ever_connected else NOTHING_CAME)
+            raise
         except ConnectError:
             # Connects that fail together, of one task group, count once.
             if self._retry is not None and (now := monotonic()) >= self._not_before:
@@ -194,7 +190,24 @@ class WebSocketClient:
             self._retry.succeeded()
         self._not_before = 0.0
         if len(self.connections) >= _MANY:
-            self._tell_of_many(name)
+            self._tell_of_many(connection.name)
+        return connection
+
+    def _without_url(
+        self, function: URLFunction, name: str | Callable[[str], str] | None, options: ConnectOptions
+    ) -> WebSocketConnection:
+        """A connection that asks this function for its URL, and is named by the first one, unless it has a name."""
+        provisional = name if isinstance(name, str) else f"{getattr(function, '__name__', 'URL')}()"
+        connection = WebSocketConnection(self, "", provisional, options)
+
+        async def next_url() -> str:
+            path = await _path_of(function)
+            url = join_url(self.base_url, path)
+            if not connection.url:
+                connection.name = _name(name, path, url, options)
+            return url
+
+        connection.next_url = next_url
         return connection
 
     def _tell_of_many(self, name: str) -> None:
@@ -219,7 +232,7 @@ class WebSocketClient:
             sink,
             phases,
             new_socket=self.new_socket,
-            session=self.http_session,
+            http_session=self.http_session,
             base_url=self.base_url,
         )
 
@@ -227,11 +240,10 @@ class WebSocketClient:
         """Return what takes the operations of this type; None if they are not reported."""
         return self.report if request_type in self.reported else None
 
-    def note_cancelled(self, operation: str, name: str, started: float, *, has_received: bool) -> None:
+    def note_cancelled(self, operation: str, name: str, started: float, never: str) -> None:
         """Tell of a wait that was cancelled, if that is because the user stops: it has no row."""
         if self.stopping():
-            had_any = self.ever_connected if operation == CONNECTING else has_received
-            self.waited(operation, name, perf_counter() - started, had_any)
+            self.waited(operation, name, perf_counter() - started, never)
 
     async def aclose(self, timeout: float | None = None) -> None:
         """

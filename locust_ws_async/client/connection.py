@@ -28,8 +28,8 @@ from .messages.router import MessageRouter
 from .messages.since import checked_since
 from .messages.subscriptions import Handler, SentAt, Subscription, Subscriptions
 from .observing.events import PING, RECV, SEND
+from .observing.flight_recorder import recorder_for
 from .observing.log import warn_once
-from .observing.recorder import recorder_for
 from .options import ConnectOptions
 from .session.lifecycle import ConnectionLifecycle
 from .session.reports import ConnectionOwner
@@ -200,7 +200,7 @@ class WebSocketConnection(ConnectionLifecycle):
     async def _until_writable(self, started: float) -> None:
         began = self._life.state
         try:
-            await self.until_ready()
+            await self._until_ready()
         except ConnectionClosed as exc:
             await self.fail_as_closed(began, SEND, self.name, started, exc)
             raise
@@ -222,13 +222,13 @@ class WebSocketConnection(ConnectionLifecycle):
         await self.send(dumps(value, separators=(",", ":")))
 
     async def _drain(self, started: float) -> None:
-        session = self._life.sessions_ended
+        sessions_ended = self._life.sessions_ended
         try:
             await self.drained()
         except CancelledError:
             self.note_cancelled("send()", self.name, started)
             raise
-        if self._life.sessions_ended != session:
+        if self._life.sessions_ended != sessions_ended:
             error = self.closed_error()
             await self.fail_as_closed(_OPEN, SEND, self.name, started, error)
             raise error
@@ -683,10 +683,10 @@ class WebSocketConnection(ConnectionLifecycle):
             ValueError: a code that must not be sent (RFC 6455 section 7.4), or a reason over 123 bytes.
         """
         self.start_close(_checked_close(code, reason))
-        await self.wait_closed()
+        await self._until_closed()
 
     def __enter__(self) -> Never:
-        refuse_plain_with(self)
+        refuse_plain_with("a connection")
 
     def __exit__(self, *exc: object) -> None:  # so that Python calls __enter__
         pass
@@ -700,6 +700,11 @@ class WebSocketConnection(ConnectionLifecycle):
         # Also after an exception with 1000, where websockets sends 1011: a failed check or a user that is stopped is
         # the author's business, and should not look like a broken client in the server's log.
         await self.close()
+
+
+# What Python's "was never awaited" says: the name that the author knows.
+for _coroutine_function in (WebSocketConnection._receive, WebSocketConnection._receive_in_time):
+    _coroutine_function.__qualname__ = "WebSocketConnection.recv"
 
 
 def _checked_close(code: int, reason: str) -> Close:

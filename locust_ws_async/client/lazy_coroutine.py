@@ -76,7 +76,7 @@ class LazyCoroutine(Coroutine[Any, Any, T]):
 
     def __enter__(self) -> Never:
         self._caller = None
-        refuse_plain_with(self)
+        refuse_plain_with(f"{self._called}()")
 
     def __exit__(self, *exc: object) -> None:  # so that Python calls __enter__
         pass
@@ -130,6 +130,6 @@ class LazyCoroutine(Coroutine[Any, Any, T]):
             self._begun.close()
 
 
-def refuse_plain_with(entered: object) -> Never:
+def refuse_plain_with(entered: str) -> Never:
     """Raise the error for ``with`` in place of ``async with``."""
-    raise TypeError(f"a {type(entered).__name__} is entered by `async with`, not by `with`")
+    raise TypeError(f"{entered} is entered by `async with`, not by `with`")

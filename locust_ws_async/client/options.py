@@ -136,7 +136,7 @@ class ConnectOptions:
 
     max_size: int | None = 2**20
     """The most bytes that a received message may have. A longer message ends the connection with close code 1009. None
-    sets no limit."""
+    sets no limit, so that only one that says that it is longer than the machine's memory is refused."""
 
     max_queue: int | None = 1024
     """How many messages may wait for ``recv``, and how many for an ``async def`` handler of ``on`` that is still busy;
@@ -178,6 +178,11 @@ class ConnectOptions:
     recv_timeout: float | None = None
     """Seconds that ``recv`` and ``async for`` wait for the next message, unless ``recv`` is given a timeout of its own.
     None sets no limit: a server that has fallen silent fails nothing then."""
+
+    arrival: Literal["kernel", "read"] = "kernel"
+    """When a message has arrived. ``"kernel"``: when Linux says that its last bytes came, also if this process was busy
+    then, so that the times are the server's. ``"read"``: when this process read them. The engine ``"picows"``, other
+    systems, other event loops than asyncio's, and unix sockets know only the latter."""
 
     record_last: int | None = None
     """The flight recorder keeps this many of the last messages and control frames, and writes them to a file of JSON
@@ -241,19 +246,9 @@ class ConnectOptions:
     # The settings as they are used: __post_init__ has made them so.
 
     @property
-    def computed(self) -> bool:
-        """Whether functions give some of the settings, so that :meth:`resolved` must come before they are used."""
-        return callable(self.bearer) or callable(self.headers) or callable(self.cookies)
-
-    async def resolved(self) -> ConnectOptions:
-        """
-        The settings of one attempt to connect, with what the functions among them give now.
-
-        Raises:
-            TypeError, ValueError: a function gave what the setting cannot be. What it raises itself is raised too.
-        """
-        functions = {name: value for name in _COMPUTED if callable(value := getattr(self, name))}
-        return self.replace({name: await result_of(function) for name, function in functions.items()})
+    def functions(self) -> dict[str, Callable[[], Any]]:
+        """The settings that a function gives: each attempt to connect replaces them with what it gives then."""
+        return {name: value for name in _COMPUTED if callable(value := getattr(self, name))}
 
     @property
     def header_pairs(self) -> tuple[tuple[str, str], ...]:
@@ -351,6 +346,7 @@ class ConnectSettings(TypedDict, total=False):
     ping_timeout: float | None
     request_timeout: float | None
     recv_timeout: float | None
+    arrival: Literal["kernel", "read"]
     record_last: int | None
     record_to: FilePath | None
     record_unmasked: Sequence[str]
@@ -555,6 +551,12 @@ def _overflow(name: str, value: Any) -> Any:
     return value
 
 
+def _arrival(name: str, value: Any) -> Any:
+    if value not in ("kernel", "read"):
+        raise ValueError(f'{name} must be "kernel" or "read", not {value!r}')
+    return value
+
+
 def _limit(name: str, value: Any) -> Any:
     return _positive(name, value, "an int", (int,))
 
@@ -654,6 +656,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "ping_timeout": _seconds,
     "request_timeout": _seconds,
     "recv_timeout": _seconds,
+    "arrival": _arrival,
     "record_last": _limit,
     "record_to": _folder,
     "record_unmasked": _names,

@@ -11,7 +11,7 @@ from functools import lru_cache
 from types import CodeType
 from typing import Any
 
-from locust import TaskSet, User
+from locust import TaskSet, User, html
 from locust.event import EventHook
 from locust.runners import Runner
 from locust.stats import RequestStats, StatsEntry
@@ -30,6 +30,7 @@ __all__ = [
     "set_running",
     "set_stopping",
     "set_waiting",
+    "show_host_in_report",
     "statistics_among",
     "stats_of",
 ]
@@ -42,6 +43,7 @@ def _check() -> None:
     require("Locust's User.run()", names_in(User.run), ["_state", "_taskset_instance", "on_start", "on_stop"], "locust")
     require("Locust's TaskSet.wait()", names_in(TaskSet.wait), ["_sleep"], "locust")
     require("Locust's StatsEntry", dir(StatsEntry), ["_cache_response_times"], "locust")
+    require("Locust's get_html_report()", html.get_html_report.__code__.co_names, ["render_template_from"], "locust")
     require("Locust's EventHook", names_in(EventHook.__init__), ["_handlers"], "locust")
 
 
@@ -152,3 +154,18 @@ def stats_of(listener: Callable[..., Any]) -> RequestStats:
 def keep_response_times(entry: StatsEntry, second: int) -> None:
     """Let *entry* keep a copy of its response times, as they were at the end of this *second*."""
     entry._cache_response_times(second)
+
+
+# The HTML report
+
+
+def show_host_in_report(shown: Callable[[str], str]) -> None:
+    """Let Locust's HTML report show of its host what this returns."""
+    module: Any = html
+    render = module.render_template_from
+
+    def render_template_from(file: str, **arguments: Any) -> Any:
+        arguments["template_args"]["host"] = shown(arguments["template_args"]["host"])
+        return render(file, **arguments)
+
+    module.render_template_from = render_template_from

@@ -10,6 +10,7 @@ import ssl
 import struct
 import sys
 from collections.abc import Iterator
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from locust_ws_async.client.observing.timing import ConnectPhases
 from locust_ws_async.exceptions import ConnectError, ConnectionRefused, ConnectTimeout, HandshakeError, UnknownHost
 from tests.support import SCALE, unknown_host, unused_port
 
-from .helpers import Bench, run
+from .helpers import Bench, eventually, run
 
 loopback_network = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8 on loopback")
 
@@ -366,15 +367,16 @@ def test_the_families_take_turns(bench: Bench) -> None:
 
 
 def test_lookups_wait_for_each_other(bench: Bench) -> None:
-    """Of four lookups of 50 ms two run at a time; that the others waited is told apart from the resolver's time."""
+    """Of four lookups two run at a time; that the others waited is told apart from the resolver's time."""
     running = most = 0
+    answers = asyncio.Event()
 
     class SlowResolver(asyncio.SelectorEventLoop):
         async def getaddrinfo(self, host: Any, port: Any, **hints: Any) -> Any:
             nonlocal running, most
             running += 1
             most = max(most, running)
-            await asyncio.sleep(0.05)
+            await answers.wait()
             running -= 1
             return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
 
@@ -388,12 +390,23 @@ def test_lookups_wait_for_each_other(bench: Bench) -> None:
 
             async with asyncio.TaskGroup() as group:
                 connecting = [group.create_task(connect()) for _ in range(4)]
-            waits = sorted((task.result().lookup_queue or 0.0, task.result().dns or 0.0) for task in connecting)
+                await eventually(lambda: running == 2)  # and in this turn of the loop the others began to wait
+                asked = perf_counter()
+                await asyncio.sleep(0.05)
+                answered = perf_counter()
+                answers.set()
+            ended = perf_counter()
             assert most == 2
-            assert waits[2][0] >= 20 and waits[3][0] >= 20
-            assert all(dns >= 45 for _, dns in waits)
+            first, second, third, fourth = sorted(
+                (task.result().lookup_queue or 0.0, task.result().dns or 0.0) for task in connecting
+            )
+            while_they_ran, after = (answered - asked) * 1000, (ended - answered) * 1000
+            assert first[1] >= while_they_ran and second[1] >= while_they_ran
+            assert third[0] >= while_they_ran and fourth[0] >= while_they_ran
+            assert third[1] <= after and fourth[1] <= after
 
             # Those that are given up leave no place taken.
+            answers.clear()
             async with asyncio.TaskGroup() as group:
                 places = [group.create_task(connect()) for _ in range(2)]
                 await asyncio.sleep(0)
@@ -403,6 +416,7 @@ def test_lookups_wait_for_each_other(bench: Bench) -> None:
                     await hurried
                 for task in places:
                     task.cancel()
+                answers.set()
                 await late
             assert "a place among the name lookups (the setting lookups)" in str(caught.value)
             assert (await connect()).dns

@@ -18,6 +18,7 @@ from locust_ws_async.exceptions import (
     ConnectionClosedError,
     ConnectionClosedOK,
     HandshakeRejected,
+    LostInOnConnected,
     MessageTimeout,
     NotRecovered,
     OnConnectedTimeout,
@@ -173,6 +174,28 @@ def test_the_first_connect_is_not_repeated(bench: Bench) -> None:
             with pytest.raises(HandshakeRejected):
                 await client.connect(url, reconnect=SOON)
             assert client.connections == set()
+
+    run(main())
+
+
+def test_the_time_of_a_function_that_gives_a_setting_counts_into_no_row(bench: Bench) -> None:
+    async def main() -> None:
+        ended: list[float] = []
+
+        async def token() -> str:
+            await asyncio.sleep(0.02)
+            ended.append(perf_counter())
+            return "token"
+
+        async with (
+            server(cut, echo) as url,
+            bench.client().connect(lambda: url, bearer=token, reconnect=SOON) as connection,
+        ):
+            await eventually(lambda: connection.stats.reconnects)
+        first, second = (row for row in bench.rows if row.type in ("WS CONNECT", "WS RECONNECT"))
+        assert first.start > ended[0]
+        assert second.start > ended[1]
+        assert second.time == pytest.approx((connection._opened_at - second.start) * 1000.0)
 
     run(main())
 
@@ -600,8 +623,33 @@ def test_a_connection_that_is_lost_during_on_connected(bench: Bench) -> None:
             assert connection.stats.reconnects == 1
 
     run(main())
-    assert [row.error is None for row in bench.rows if row.type == "WS RECONNECT"] == [True] * 2
+    attempts = [row.error for row in bench.rows if row.type == "WS RECONNECT"]
+    assert [type(error) for error in attempts] == [type(None), LostInOnConnected, type(None)]
     assert bench.only("WS RECOVERY").error is None  # one outage, with a login that was cut
+
+
+@pytest.mark.parametrize("notices", [False, True])
+def test_a_connection_that_is_lost_during_the_first_on_connected_is_a_failed_connect(
+    bench: Bench, notices: bool
+) -> None:
+    async def log_in(connection: WebSocketConnection) -> None:
+        if notices:
+            await connection.recv()
+        else:
+            await connection.wait_closed()
+
+    async def main() -> None:
+        async with server(cut) as url:
+            with pytest.raises(LostInOnConnected) as caught:
+                await bench.client().connect(url, on_connected=log_in)
+        assert caught.value.is_row and isinstance(caught.value.__cause__, ConnectionClosedError)
+
+    run(main())
+    assert [repr(row.error) for row in bench.rows if row.type == "WS CONNECT"] == [
+        "None",
+        "LostInOnConnected('the connection ended before on_connected was done: connection lost without a close frame "
+        "(1006)')",
+    ]
 
 
 def test_closing_in_on_connected(bench: Bench) -> None:

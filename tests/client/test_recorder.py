@@ -14,7 +14,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from locust_ws_async.client import ConnectOptions
 from locust_ws_async.exceptions import ConnectionClosedError, MessageTimeout
 
-from .helpers import Bench, frame, raw_server, run
+from .helpers import Bench, eventually, frame, raw_server, run
 
 pytestmark = pytest.mark.once
 
@@ -242,7 +242,7 @@ def test_messages_pass_unchanged(bench: Bench, tmp_path: Path) -> None:
             for message in ("é" * 70_000, b"x" * 300_000, "", b""):
                 await connection.send(message)
                 assert await connection.recv() == message
-            await asyncio.sleep(0.03)
+            await eventually(lambda: connection.stats.pongs_received)
             assert connection.subprotocol is None and connection.response.status_code == 101
 
     run(main())

@@ -12,7 +12,7 @@ from locust_ws_async.client import json_field
 from locust_ws_async.exceptions import ConnectionClosedError
 from tests.support import demo_server_process
 
-from .helpers import Bench, frame, raw_server, run
+from .helpers import Bench, eventually, frame, raw_server, run
 
 pytestmark = pytest.mark.once
 
@@ -90,7 +90,7 @@ def test_a_pong_that_comes_while_closing(bench: Bench) -> None:
 
         async with raw_server(answer_late) as url:
             connection = await bench.client().connect(url, ping_interval=0.02, ping_timeout=5, close_timeout=2)
-            await asyncio.sleep(0.03)
+            await eventually(lambda: connection.stats.pings_sent)
             await connection.close()
 
     run(main())

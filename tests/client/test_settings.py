@@ -95,7 +95,7 @@ PACKAGE = Path(locust_ws_async.__file__).parent
         ({"ssl": True}, "ssl must be an ssl.SSLContext or None, not True"),
         (
             {"open_timout": 1},
-            "unknown option 'open_timout' \\(is 'open_timeout' meant\\?\\); there are: auth, bearer, cert",
+            "unknown option 'open_timout' \\(is 'open_timeout' meant\\?\\); there are: arrival, auth, bearer, cert",
         ),
     ],
 )

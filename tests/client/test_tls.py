@@ -193,6 +193,22 @@ def test_without_the_client_certificate_that_is_wanted(
     assert run(main()) == text
 
 
+def test_a_server_that_says_nothing_of_the_certificate_that_is_missing(bench: Bench, authority: Authority) -> None:
+    """As those of asyncio."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.ca.issue_cert("localhost").configure_cert(context)
+    authority.ca.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    async def main() -> str:
+        async with Server(context) as server:
+            with pytest.raises(ConnectError) as caught:
+                await bench.client().connect(f"wss://localhost:{server.port}", verify=authority.file)
+            return str(caught.value)
+
+    assert "does the server want a client certificate, which the setting cert gives?" in run(main())
+
+
 def test_a_dot_at_the_end_of_a_host_is_for_the_resolver(bench: Bench, authority: Authority) -> None:
     asked: list[str] = []
 

@@ -55,6 +55,8 @@ class LocustRun:
     """Occurrences by row and by the text of the error."""
     exceptions: dict[str, int] = field(default_factory=dict)
     """Occurrences in Locust's "Exceptions" by message."""
+    tracebacks: list[str] = field(default_factory=list)
+    """That of each entry of Locust's "Exceptions"."""
     notes: list[list[Any]] = field(default_factory=list)
 
     @property
@@ -129,6 +131,7 @@ class LocustProcess:
             row = run.failures.setdefault(f"{line['Method']} {line['Name']}", {})
             row[line["Error"]] = int(line["Occurrences"])
         for line in self._table("exceptions"):
+            run.tracebacks.append(line["Traceback"])
             run.exceptions[line["Message"]] = run.exceptions.get(line["Message"], 0) + int(line["Count"])
         return run
 

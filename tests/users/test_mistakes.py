@@ -33,6 +33,7 @@ def test_a_forgotten_await_is_told_once_with_its_line_and_listed(run: Run, engin
                     self.connection.expect(lambda message: True)
                     self.connection.ping()
                     self.connection.send("b")
+                    self.connection.recv()
                     kept = self.connection.request("c")  # freed later: the line is that of the call
                     asyncio.sleep(0)
                 await asyncio.sleep(0)
@@ -41,10 +42,10 @@ def test_a_forgotten_await_is_told_once_with_its_line_and_listed(run: Run, engin
         python=(),
     )
     assert result.code == 1
-    for what in ("self.ws.connect(", 'request("a")', "expect(", "ping()", "send(", "sleep(0)\n"):
+    for what in ("self.ws.connect(", 'request("a")', "expect(", "ping()", "send(", "recv()", "sleep(0)\n"):
         assert result.stderr.count(what) == 1, what
     assert result.stderr.count('kept = self.connection.request("c")') == 1
-    assert result.stderr.count("RuntimeWarning") == 7
+    assert result.stderr.count("RuntimeWarning") == 8
     assert result.exceptions == {
         f"coroutine '{name}' was never awaited: write `await` before it": count
         for name, count in {
@@ -53,6 +54,7 @@ def test_a_forgotten_await_is_told_once_with_its_line_and_listed(run: Run, engin
             "WebSocketConnection.expect": 1,
             "WebSocketConnection.ping": 1,
             "WebSocketConnection.send": 1,
+            "WebSocketConnection.recv": 1,
             "sleep": 1,
         }.items()
     }
@@ -113,7 +115,7 @@ def test_what_is_no_result_yet_says_so(run: Run) -> None:
     for what, kind, text in (
         ("attribute", "AttributeError", "which was not awaited: `connection = await self.ws.connect(...)`"),
         ("send", "TypeError", "which was not awaited: `connection = await self.ws.connect(...)`"),
-        ("with", "TypeError", "a ConnectContext is entered by `async with`, not by `with`"),
+        ("with", "TypeError", "WebSocketClient.connect() is entered by `async with`, not by `with`"),
         ("ws", "AttributeError", "Keep a connection under another name"),
         ("shadow", "TypeError", "Keep a connection under another name"),
         ("get", "AttributeError", "inherit from HttpUser or FastHttpUser too"),
@@ -382,34 +384,146 @@ def test_settings_of_the_instance_count_from_the_next_connect_on(run: Run, engin
     assert (result.counts["WS CONNECT /drop"], result.counts["WS RECONNECT /drop"]) == (1, 3)
 
 
-def test_a_function_of_a_setting_that_fails_is_told(run: Run) -> None:
+def test_a_function_of_a_setting_that_fails_is_a_failed_row(run: Run) -> None:
     result = run(
         """
+        from locust_ws_async.exceptions import ConnectError
+
         quit_when_done()
 
         class Failing(AsyncWebSocketUser):
+            connect_backoff = None
+            done = False
+
+            def on_request(self, request_type, name, response_time, exception, **_):
+                note("row", request_type, name, response_time, repr(exception), repr(exception.__cause__))
+
             async def bearer(self):
                 return 3
 
+            def url(self):
+                raise LookupError("no room")
+
+            def on_start(self):
+                self.environment.events.request.add_listener(self.on_request)
+
             @task
             async def work(self):
+                if self.done:
+                    raise StopUser
+                self.done = True
                 for connect in (
                     lambda: self.ws.connect("/echo"),
                     lambda: self.ws.connect("/echo", bearer=None, headers=lambda: 1 / 0),
-                    lambda: self.ws.connect(lambda: 3, bearer=None),
+                    lambda: self.ws.connect("/echo", bearer=None, cookies=lambda: asyncio.sleep(0, {"a": 3})),
+                    lambda: self.ws.connect(lambda: 3, bearer=None, name="room"),
+                    lambda: self.ws.connect(self.url, bearer=None),
                 ):
                     try:
                         await connect()
-                    except Exception as exc:
-                        note(repr(exc))
+                    except ConnectError as exc:
+                        note("raised", repr(exc))
+                await self.ws.connect("/echo", bearer=None, headers=lambda: 1 / 0)
+
+        """
+    )
+    failed = "the function that gives"
+    rows = result.noted("row")
+    no_path = "TypeError('the function that is given to connect must return a path or a URL, not int')"
+    no_text = "TypeError('bearer must be a str or None, not int')"
+    no_mapping = "TypeError('cookies must be a mapping of str to str; found (str, int)')"
+    assert [row[1] for row in rows] == ["/echo", "/echo", "/echo", "room", "url()", "/echo"], result.stderr
+    assert {(row[0], row[2]) for row in rows} == {("WS CONNECT", None)}
+    assert [row[4] for row in rows][:5] == [
+        no_text,
+        "ZeroDivisionError('division by zero')",
+        no_mapping,
+        no_path,
+        "LookupError('no room')",
+    ]
+    settings = ["bearer", "headers", "cookies", "the URL", "the URL"]
+    texts = [f"{failed} {setting} failed: {row[4]}" for setting, row in zip(settings, rows, strict=False)]
+    assert result.noted("raised") == [row[3] for row in rows][:5]
+    assert [text in row[3] for text, row in zip(texts, rows, strict=False)] == [True] * 5, rows
+    assert result.exceptions == {}
+    # The log has each once, with the author's lines and no others.
+    assert result.stderr.count("headers failed: ZeroDivisionError") == 1
+    assert "bearer=None, headers=lambda: 1 / 0)" in result.stderr
+    assert 'raise LookupError("no room")' in result.stderr
+    assert "locust_ws_async/client" not in result.stderr
+
+
+def test_a_function_of_a_setting_that_fails_in_a_reconnect_is_a_failed_row(run: Run, engine: str) -> None:
+    result = run(
+        f"""
+        from locust_ws_async.client import Backoff
+
+        quit_when_done()
+
+        class Again(AsyncWebSocketUser):
+            engine = {engine!r}
+            reconnect = Backoff(initial=0.01, maximum=0.02)
+            tokens = 0
+
+            async def bearer(self):
+                self.tokens += 1
+                if self.tokens in (2, 3):
+                    raise KeyError("no token")
+                return "token"
+
+            @task
+            async def work(self):
+                connection = await self.ws.connect("/drop?after=1")
+                await connection.request("x")
+                while not connection.stats.reconnects:
+                    await asyncio.sleep(0.01)
                 raise StopUser
         """
     )
-    assert result.notes == [
-        ["TypeError('bearer must be a str or None, not int')"],
-        ["ZeroDivisionError('division by zero')"],
-        ["TypeError('the function that is given to connect must return a path or a URL, not int')"],
-    ]
+    text = """SettingFailed("the function that gives bearer failed: KeyError('no token')")"""
+    lost = {"ConnectionClosedError('connection lost without a close frame (1006)')": 1}
+    assert result.failures == {"WS RECONNECT /drop": {text: 2}, "WS SESSION /drop": lost}, result.stderr
+    assert (result.counts["WS CONNECT /drop"], result.counts["WS RECONNECT /drop"]) == (1, 1)
+    assert result.counts["WS RECOVERY /drop"] == 1
+    assert result.exceptions == {}
+    assert result.stderr.count("KeyError: 'no token'") == 1
+    assert "locust_ws_async" not in result.stderr.split("KeyError('no token')", 1)[1].split("KeyError: 'no token'")[0]
+
+
+def test_an_on_connected_that_fails_in_a_reconnect_is_listed_once_and_ends_no_task(run: Run, engine: str) -> None:
+    result = run(
+        f"""
+        from locust_ws_async.client import Backoff
+
+        quit_when_done()
+
+        class Again(AsyncWebSocketUser):
+            engine = {engine!r}
+            reconnect = Backoff(initial=0.01, maximum=0.02)
+            wait_time = constant(0.01)
+            attempts = 0
+
+            async def on_connected(self, connection):
+                self.attempts += 1
+                if self.attempts in (2, 3):
+                    raise KeyError("no room")
+
+            async def on_start(self):
+                self.connection = await self.ws.connect("/drop?after=1")
+                await self.connection.request("x")
+
+            @task
+            async def work(self):
+                while self.attempts == 2:  # the attempt fails while a task runs, or while the user waits for the next
+                    await asyncio.sleep(0.01)
+                if self.connection.stats.reconnects:
+                    raise StopUser
+        """
+    )
+    assert result.exceptions == {"'no room'": 2}, result.stderr
+    (entry,) = result.tracebacks
+    assert 'raise KeyError("no room")' in entry
+    assert "locust_ws_async" not in entry
 
 
 def test_connections_and_names_that_pile_up_are_told_once(run: Run) -> None:

@@ -48,8 +48,9 @@ Request = user("Request", lambda connection: connection.request("x"))
 Expect = user("Expect", lambda connection: connection.expect(lambda message: True))
 Ping = user("Ping", lambda connection: connection.ping())
 Iterate = user("Iterate", iterate)
+Ready = user("Ready", lambda connection: connection.until_ready())
 """
-NAMES = ["Expect", "Iterate", "Ping", "Recv", "Request", "Send", "Timed"]
+NAMES = ["Expect", "Iterate", "Ping", "Ready", "Recv", "Request", "Send", "Timed"]
 
 
 def warnings_of(result: LocustRun, text: str) -> list[str]:
@@ -59,7 +60,7 @@ def warnings_of(result: LocustRun, text: str) -> list[str]:
 @pytest.mark.parametrize("end", ["run time", "SIGTERM"])
 def test_a_task_that_ignores_the_end_of_its_connection_stops_nobody(start: Start, end: str) -> None:
     run_time = f"{2 * SCALE:.0f}s" if end == "run time" else "1h"
-    locust = start(SPINNING, "--headless", "-u", "7", "-r", "7", "--run-time", run_time, "--only-summary")
+    locust = start(SPINNING, "--headless", "-u", "8", "-r", "8", "--run-time", run_time, "--only-summary")
     if end == "SIGTERM":
         eventually(lambda: rows_of(locust))
         locust.process.send_signal(signal.SIGTERM)
@@ -70,7 +71,7 @@ def test_a_task_that_ignores_the_end_of_its_connection_stops_nobody(start: Start
         assert all("Spinning.spin goes on using it; set reconnect=Backoff(), or connect in the task" in x for x in told)
 
 
-@pytest.mark.parametrize("use", ["close", "wait_closed", "until_ready"])
+@pytest.mark.parametrize("use", ["close", "wait_closed"])
 def test_a_task_that_closes_what_is_closed_stops_nobody(run: Run, use: str) -> None:
     result = run(
         f"""
@@ -81,10 +82,7 @@ def test_a_task_that_closes_what_is_closed_stops_nobody(run: Run, use: str) -> N
                 await connection.wait_closed()
                 asyncio.get_running_loop().call_later(0.2, self.environment.runner.quit)
                 while True:
-                    try:
-                        await connection.{use}()
-                    except Exception:
-                        pass
+                    await connection.{use}()
         """,
         *("--exit-code-on-error", "0"),
     )
@@ -161,7 +159,9 @@ def test_what_waited_at_the_end_is_told(run: Run) -> None:
     result = run(
         """
         waiting = set()
-        quit_when(lambda: len(waiting) == 36)
+        from locust_ws_async.client import Backoff, any_message
+
+        quit_when(lambda: len(waiting) == 51)
 
         class Waiting(AsyncWebSocketUser):
             abstract = True
@@ -206,9 +206,67 @@ def test_what_waited_at_the_end_is_told(run: Run) -> None:
             @task
             async def connect(self):
                 await self.wait(self.ws.connect("/slow-handshake?seconds=1000", name="slow", open_timeout=None))
+
+        class Logging(Waiting):
+            fixed_count = 2
+
+            async def bearer(self):
+                await self.wait(asyncio.Event().wait())
+
+            @task
+            async def connect(self):
+                await self.ws.connect("/echo", name="login")
+
+        class Watching(Waiting):
+            fixed_count = 3
+
+            @task
+            async def watch(self):
+                connection = await self.ws.connect("/sink", name="watched")
+                await self.wait(connection.wait_closed())
+
+        class Away(Waiting):
+            fixed_count = 1
+            reconnect = Backoff(initial=1000, maximum=1000)
+
+            @task
+            async def come_back(self):
+                connection = await self.ws.connect("/drop?after=1", name="away")
+                await connection.request("x")
+                while connection.state == 1:
+                    await asyncio.sleep(0.01)
+                await self.wait(connection.until_ready())
+
+        class Handling(Waiting):
+            fixed_count = 5
+            wait_time = constant(1000)
+
+            async def hang(self, message):
+                await self.wait(asyncio.Event().wait())
+
+            @task
+            async def handle(self):
+                connection = await self.ws.connect("/echo")
+                connection.on(any_message, self.hang, name="hanging")
+                await connection.send("x")
+
+        class HandlingOne(Waiting):
+            fixed_count = 4
+            wait_time = constant(1000)
+
+            async def hang_later(self, message):
+                if message == "2":
+                    await self.wait(asyncio.Event().wait())
+
+            @task
+            async def handle(self):
+                connection = await self.ws.connect("/echo", name="hanging later")
+                connection.on(any_message, self.hang_later, name=None)
+                await connection.send("1")
+                await connection.send("2")
         """,
         "-u",
-        "36",
+        "51",
     )
     told = [line for line in result.stderr.splitlines() if " had waited in " in line]
     levels = {line.split("/")[1] + ": " + line.split(": ", 1)[1].rsplit(" for ", 1)[0] for line in told}
@@ -217,8 +275,17 @@ def test_what_waited_at_the_end_is_told(run: Run) -> None:
         "INFO: 12 users had waited in recv() of /echo, the longest",
         "WARNING: 11 users had waited in request() of asked, the longest",
         "WARNING: 1 user had waited in connect() of slow, the longest",
+        "WARNING: 2 users had waited in connect() of login, the longest",
+        "INFO: 3 users had waited in wait_closed() of watched, the longest",
+        "INFO: 1 user had waited in until_ready() of away, the longest",
+        "WARNING: 5 users had waited in a handler of on() of hanging, the longest",
+        "INFO: 4 users had waited in a handler of on() of hanging later, the longest",
     }
-    assert len(told) == 4
+    assert len(told) == 9
+    assert {line.rpartition(", and ")[2] for line in told if "/WARNING/" in line} == {
+        "nothing ever came",
+        "it never returned",
+    }
 
 
 def test_a_recv_that_times_out_is_a_failed_row(run: Run, engine: str) -> None:
@@ -301,3 +368,35 @@ def test_charge_points_survive_a_server_that_is_killed(
     assert result.rows["WS CONNECT /ocpp"].requests == 200
     assert result.counts["WS RECONNECT /ocpp"] == 200
     assert result.counts["OCPP BootNotification"] == 400
+
+
+def test_a_user_whose_first_on_connected_loses_its_connection_begins_again(run: Run, engine: str) -> None:
+    result = run(
+        f"""
+        from locust_ws_async.client import Backoff
+
+        quit_when_done()
+
+        class Booting(AsyncWebSocketUser):
+            engine = {engine!r}
+            connect_backoff = Backoff(initial=0.01, maximum=0.02)
+            boots = 0
+
+            async def on_start(self):
+                path = "/drop?after=0" if self.boots < 2 else "/echo"
+                self.connection = await self.ws.connect(path, name="booted", on_connected=self.boot)
+
+            async def boot(self, connection):
+                self.boots += 1
+                await connection.request("boot")
+
+            @task
+            async def work(self):
+                note("boots", self.boots)
+                raise StopUser
+        """,
+    )
+    assert result.noted("boots") == [3], result.stderr
+    (lost,) = result.failures["WS CONNECT booted"].items()
+    assert lost[0].startswith("LostInOnConnected('the connection ended before on_connected was done: ") and lost[1] == 2
+    assert result.exceptions == {}

@@ -32,7 +32,7 @@ _MAX_SECONDS = 1e11
 class Subscription:
     """What ``on`` and ``measure_push`` return: the messages that match, and what to do with them."""
 
-    __slots__ = ("_subscriptions", "consumes", "context", "handler", "match", "measure", "name")
+    __slots__ = ("_subscriptions", "consumes", "context", "handler", "match", "measure", "name", "returned")
 
     def __init__(
         self,
@@ -49,6 +49,8 @@ class Subscription:
         self.handler = handler
         self.measure = measure
         self.consumes = consumes
+        self.returned = False
+        """Whether an ``async def`` handler has ever come to its end."""
         # Like a callback of asyncio, the handler runs in the context of the code that subscribed. So a handler that
         # on_connected makes may use the connection before other tasks may, as on_connected itself does.
         self.context = copy_context()
@@ -62,6 +64,7 @@ class ConnectionForSubscriptions(Protocol):
     """What :class:`Subscriptions` needs of its connection."""
 
     arrived: float
+    name: str
 
     @property
     def error_kinds(self) -> ErrorKinds: ...
@@ -76,6 +79,8 @@ class ConnectionForSubscriptions(Protocol):
     def report_in_background(self) -> ReportOperation: ...
 
     def escalate(self, exc: BaseException) -> None: ...
+
+    def note_cancelled(self, operation: str, name: str, started: float, never: str) -> None: ...
 
 
 class _Push(NamedTuple):
@@ -209,7 +214,7 @@ class Subscriptions:
             if inspect.isawaitable(result):
                 finish = self._await_handler(result, push)
                 self._task = asyncio.get_running_loop().create_task(finish, context=context)
-                self._task.add_done_callback(partial(self._awaited, result))
+                self._task.add_done_callback(partial(self._awaited, result, subscription, perf_counter()))
                 return
             self._report(push, None)
 
@@ -222,12 +227,18 @@ class Subscriptions:
                 raise
             error = exc
         self._task = None
+        push.subscription.returned = True
         self._report(push, error)
         self._drain()
 
-    def _awaited(self, result: Awaitable[None], task: asyncio.Task[None]) -> None:
+    def _awaited(
+        self, result: Awaitable[None], subscription: Subscription, started: float, task: asyncio.Task[None]
+    ) -> None:
         if task.cancelled():
             self.waiting.discard()  # the user is being stopped
+            name = subscription.name or self._connection.name
+            never = "" if subscription.returned else "it never returned"
+            self._connection.note_cancelled("a handler of on()", name, started, never)
             if inspect.iscoroutine(result):
                 result.close()  # else Python would complain of it, if the task was cancelled before its first step
 

@@ -44,9 +44,9 @@ class ConnectPhases:
         self._current: str | None = None
         self._since = 0.0
 
-    def enter(self, phase: str | None) -> None:
-        """End the present phase and begin this one; None: the connect is done."""
-        now = perf_counter()
+    def enter(self, phase: str | None, at: float | None = None) -> None:
+        """End the present phase and begin this one; None: the connect is done. ``at``: when, by perf_counter."""
+        now = perf_counter() if at is None else at
         if self._current is not None:
             before = getattr(self, self._current) or 0.0
             setattr(self, self._current, before + (now - self._since) * 1000.0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import sys
 
 from ...exceptions import ConnectTimeout, HandshakeError, HandshakeRejected
 from ..observing.timing import ConnectPhases
@@ -22,14 +21,26 @@ __all__ = ["connect_to_url", "engine_settings"]
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
+def _memory() -> int:
+    """Bytes of memory of this machine; where Python does not tell them, of a very large one."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # Windows has no sysconf
+        return 2**40
+
+
+_MEMORY = _memory()
+
+
 def engine_settings(options: ConnectOptions) -> EngineSettings:
     """What an engine needs to know of these options."""
     return EngineSettings(
         compression=options.compression,
         subprotocols=options.subprotocols,
-        max_size=sys.maxsize if options.max_size is None else options.max_size,
+        max_size=_MEMORY if options.max_size is None else options.max_size,
         close_timeout=options.close_timeout,
         unix_socket=options.unix_socket is not None,
+        arrival=options.arrival,
     )
 
 
@@ -41,7 +52,7 @@ async def connect_to_url(
     phases: ConnectPhases,
     *,
     new_socket: SocketFactory,
-    session: HTTPSession | None,
+    http_session: HTTPSession | None,
     base_url: str | None = None,
 ) -> None:
     """
@@ -56,7 +67,7 @@ async def connect_to_url(
         sink: is called by the engine from the opening handshake on.
         phases: is told when each phase of the connect begins.
         new_socket: makes the sockets.
-        session: the HTTP client of the user, for ``share_cookies`` and ``share_headers``.
+        http_session: the HTTP client of the user, for ``share_cookies`` and ``share_headers``.
         base_url: the host that paths are joined to, whose address may stand in the texts of errors.
 
     Raises:
@@ -65,7 +76,7 @@ async def connect_to_url(
     timeout = asyncio.timeout(options.open_timeout)
     try:
         async with timeout:
-            await _follow_redirects(engine, url, options, sink, phases, new_socket, session, base_url)
+            await _follow_redirects(engine, url, options, sink, phases, new_socket, http_session, base_url)
     except OSError as exc:
         error = ConnectTimeout(phases.waiting_for) if timeout.expired() else connect_error(exc, phases.current)
         if error is exc:
@@ -80,14 +91,14 @@ async def _follow_redirects(
     sink: Sink,
     phases: ConnectPhases,
     new_socket: SocketFactory,
-    session: HTTPSession | None,
+    http_session: HTTPSession | None,
     base_url: str | None,
 ) -> None:
-    jar = session.cookies if session is not None and options.share_cookies else None
+    jar = http_session.cookies if http_session is not None and options.share_cookies else None
     url, options = split_credentials(url, options)
     redirects = 0
     while True:
-        target = handshake_target(url, options, session)
+        target = handshake_target(url, options, http_session)
         dialer = _dialer(target, options, phases, new_socket)
         try:
             sock = await dialer.connect(target.uri.host, target.uri.port)

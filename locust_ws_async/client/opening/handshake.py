@@ -37,7 +37,7 @@ def split_credentials(url: str, options: ConnectOptions) -> tuple[str, ConnectOp
     return without_credentials(url), options
 
 
-def handshake_target(url: str, options: ConnectOptions, session: HTTPSession | None) -> Target:
+def handshake_target(url: str, options: ConnectOptions, http_session: HTTPSession | None) -> Target:
     """
     The target of an engine for this URL.
 
@@ -47,7 +47,7 @@ def handshake_target(url: str, options: ConnectOptions, session: HTTPSession | N
     Args:
         url: a URL without user and password.
         options: the settings of the connection.
-        session: the HTTP client of the user, for ``share_cookies`` and ``share_headers``; None if it has none.
+        http_session: the HTTP client of the user, for ``share_cookies`` and ``share_headers``; None if it has none.
     """
     uri = parse_uri(url)
     headers = list(options.header_pairs)
@@ -65,14 +65,14 @@ def handshake_target(url: str, options: ConnectOptions, session: HTTPSession | N
     elif options.bearer is not None:
         add("Authorization", f"Bearer {options.bearer}")
     shared_cookies: list[str] = []
-    if session is not None:
+    if http_session is not None:
         if options.share_headers:
-            shared = {name.lower(): value for name, value in session.headers.items()}
+            shared = {name.lower(): value for name, value in http_session.headers.items()}
             for name in options.share_headers:
                 value = shared.get(name.lower())
                 add(name, value.decode("latin-1") if isinstance(value, bytes) else value)
         if options.share_cookies:
-            shared_cookies = matching_cookies(session.cookies, url)
+            shared_cookies = matching_cookies(http_session.cookies, url)
     cookies = cookie_header(shared_cookies, options.cookie_values)
     if cookies:
         given_cookies = [value for name, value in headers if name.lower() == "cookie"]

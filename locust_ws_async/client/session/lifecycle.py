@@ -15,18 +15,28 @@ from typing import Any
 
 from websockets.frames import Close
 
-from ...exceptions import ConnectError, OnConnectedTimeout, WebSocketError
+from ...exceptions import (
+    ConnectError,
+    ConnectionClosed,
+    LostInOnConnected,
+    OnConnectedTimeout,
+    SettingFailed,
+    WebSocketError,
+)
 from ...hosting import cancels_current_task
+from ...tracebacks import author_frames
 from ..messages.queue import BoundedQueue, ReceiveQueue
 from ..messages.router import MessageRouter
+from ..observing import unread
 from ..observing.events import CONNECT, RECONNECT, RECV, SEND
+from ..observing.log import warn_once
 from ..observing.timing import ConnectPhases
 from ..opening.url import without_credentials
-from ..options import ConnectOptions
+from ..options import ConnectOptions, result_of
 from ..wire.interface import CloseInfo, Sink, Wire
 from .backoff import Retry
 from .pings import Pings
-from .reports import CONNECTING, ConnectionOwner
+from .reports import ConnectionOwner
 from .state import ConnectionState, Decisions, Do, ReportRecovery, SendClose, ShortenCloseTimer, StartCloseTimer, State
 from .waiting import ConnectionWaits, initializing
 
@@ -71,7 +81,7 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
         self._close_timer: asyncio.TimerHandle | None = None
         self._reconnecting: asyncio.Task[None] | None = None
         self.next_url: Callable[[], Awaitable[str]] | None = None
-        """Gives the URL of each reconnect, where a function was given for it."""
+        """Gives the URL of each attempt, where a function was given for it."""
         self.queue = ReceiveQueue(self, *self._queue_settings)
         self.pings = Pings(self, self._loop)
         self._router: MessageRouter | None = None
@@ -95,7 +105,9 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
                 case Do.NOTE_LOSS:
                     self._lost_at = perf_counter()
                 case ReportRecovery(failure):
-                    self._report_recovery(failure)
+                    # Made again, it is ready when the answer arrives, unless on_connected has something to do first.
+                    at_once = failure is None and self._options.on_connected is None
+                    self._report_recovery(failure, self._opened_at if at_once else perf_counter())
                 case Do.COUNT_RECONNECT:
                     self.stats.reconnects += 1
                 case Do.STOP_SENDING:
@@ -142,19 +154,18 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
 
     async def open(self) -> None:
         """Connect for the first time, report that, and run ``on_connected``. Called by the client."""
-        started = perf_counter()
         try:
-            await self._attempt(CONNECT, started)
-        except BaseException as exc:
-            if isinstance(exc, asyncio.CancelledError):
-                self.note_cancelled(CONNECTING, self.name, started)
+            await self._attempt(CONNECT)
+        except BaseException:
             self._do(self._life.give_up())
             raise
 
-    async def _attempt(self, request_type: str, started: float) -> None:
+    async def _attempt(self, request_type: str) -> None:
         options = self._options
-        if options.computed:
-            options = await options.resolved()
+        functions = options.functions
+        if functions or self.next_url is not None:
+            options = await self._ask_functions(request_type, functions)
+        started = perf_counter()
         phases = self.stats.connect = ConnectPhases()
         try:
             await self.client.connect_to_url(self._full_url, options, self._sink(), phases)
@@ -170,6 +181,32 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
         on_connected: Callable[[Any], Awaitable[object]] | None = self._options.on_connected
         if on_connected is not None:
             await self._initialize(on_connected, request_type, started)
+
+    async def _ask_functions(self, request_type: str, functions: dict[str, Callable[[], Any]]) -> ConnectOptions:
+        """
+        The settings of this attempt, and its URL, where functions of the author give them.
+
+        Their time counts into no row, so that the row of one that fails has none.
+        """
+        options = self._options
+        started = perf_counter()
+        setting = "the URL"
+        try:
+            if self.next_url is not None:
+                self._full_url = await self.next_url()
+                self.url = without_credentials(self._full_url)
+            for setting, function in functions.items():
+                options = options.replace({setting: await result_of(function)})
+        except self.error_kinds.control_flow:
+            raise
+        except (Exception, asyncio.CancelledError) as exc:
+            if cancels_current_task(exc):
+                raise
+            error = SettingFailed(setting, exc)
+            warn_once(self.name, setting, str(error), exc.with_traceback(author_frames(exc.__traceback__)))
+            self.report(request_type, self.name, None, 0, error, started, None)
+            raise error from exc
+        return options
 
     async def _initialize(
         self, on_connected: Callable[[Any], Awaitable[object]], request_type: str, started: float
@@ -187,12 +224,17 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
                 error = OnConnectedTimeout()
                 self._report_failure(request_type, started, error)
                 raise error from None
+            except ConnectionClosed:
+                if self.connected or life.closed_by_us:  # another connection, or its own doing
+                    raise
             finally:
                 initializing.reset(token)
         self._do(life.on_connected_done())
         if life.state is not State.OPEN and not life.closed_by_us:  # it was lost meanwhile
             await self._wait_while(State.WAITING_FOR_EOF, State.CLOSING)
-            raise self.closed_error()
+            lost = LostInOnConnected(self.closed_error())
+            self._report_failure(request_type, started, lost)
+            raise lost
 
     async def _reconnect(self) -> None:
         """Run as a task, from the loss of the connection until it is open again or given up."""
@@ -202,10 +244,7 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
                 await asyncio.sleep(life.delay)
                 self._do(life.delay_over())
                 try:
-                    if self.next_url is not None:
-                        self._full_url = await self.next_url()
-                        self.url = without_credentials(self._full_url)
-                    await self._attempt(RECONNECT, perf_counter())
+                    await self._attempt(RECONNECT)
                 except (Exception, asyncio.CancelledError) as exc:
                     if cancels_current_task(exc):
                         raise
@@ -230,10 +269,11 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
         """Note that the opening handshake begins. Called by the engine."""
         self.stats.connect.enter("upgrade")
 
-    def opened(self, wire: Wire) -> None:
+    def opened(self, wire: Wire, arrived: float) -> None:
         """Begin a session. Called by the engine."""
-        self._opened_at = perf_counter()
-        self.stats.connect.enter(None)
+        self._opened_at = arrived
+        self.stats.connect.enter(None, arrived)
+        unread.connections.opened(stamped=wire.stamped)
         self.wire = wire
         self._wire_send = wire.send
         self._do(self._life.handshake_done())
@@ -268,6 +308,14 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
 
     async def wait_closed(self) -> None:
         """Wait until the connection is closed for good, by whichever side. Cancelling changes nothing else."""
+        started = perf_counter()
+        try:
+            await self._until_closed()
+        except asyncio.CancelledError:
+            self.note_cancelled("wait_closed()", self.name, started, "")  # it is no sign of a mistake
+            raise
+
+    async def _until_closed(self) -> None:
         if self._life.state is State.CLOSED:
             await asyncio.sleep(0)  # a loop around this call must not stop everybody
         # An on_connected that closes the connection is part of the task `_reconnecting`, and must not wait for that.

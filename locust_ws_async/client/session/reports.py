@@ -11,7 +11,7 @@ from ...exceptions import ConnectionClosed, ConnectionClosedOK, NotRecovered, We
 from ...hosting import is_kill
 from ..messages.message import Received
 from ..observing.events import RECOVERY, REQUEST, SESSION, ErrorKinds, Report
-from ..observing.recorder import Recorder
+from ..observing.flight_recorder import Recorder
 from ..observing.stats import Session, Statistics
 from ..observing.timing import ConnectPhases
 from ..options import ConnectOptions
@@ -19,11 +19,10 @@ from ..wire.interface import Sink
 from .backoff import Backoff
 from .state import ConnectionState, State
 
-__all__ = ["CONNECTING", "ConnectionOwner", "ConnectionReports", "Waited"]
+__all__ = ["NOTHING_CAME", "ConnectionOwner", "ConnectionReports", "Waited"]
 
-
-CONNECTING = "connect()"
-"""What a task is in that connects for the first time, in the words of :class:`Waited`."""
+NOTHING_CAME = "nothing ever came"
+"""A word for :class:`Waited`."""
 
 
 class Waited(Protocol):
@@ -34,10 +33,10 @@ class Waited(Protocol):
         operation: what the task was in: "recv()".
         name: the name of its row.
         seconds: for how long it had waited.
-        had_any: whether what it waited for has ever come: a message, or a connection.
+        never: what has never happened yet, which is a sign of a mistake: "nothing ever came"; or "".
     """
 
-    def __call__(self, operation: str, name: str, seconds: float, had_any: bool, /) -> None: ...
+    def __call__(self, operation: str, name: str, seconds: float, never: str, /) -> None: ...
 
 
 class ConnectionOwner(Protocol):
@@ -55,7 +54,7 @@ class ConnectionOwner(Protocol):
 
     def report_of(self, request_type: str) -> Report | None: ...
 
-    def note_cancelled(self, operation: str, name: str, started: float, *, has_received: bool) -> None: ...
+    def note_cancelled(self, operation: str, name: str, started: float, never: str) -> None: ...
 
     def connect_to_url(
         self, url: str, options: ConnectOptions, sink: Sink, phases: ConnectPhases
@@ -135,9 +134,15 @@ class ConnectionReports:
             REQUEST, f"{name} (late)", response_time, received.size, None, started, received.message
         )
 
-    def note_cancelled(self, operation: str, name: str, started: float) -> None:
-        """Tell of a wait that was cancelled, if that is because the user stops: it has no row."""
-        self.client.note_cancelled(operation, name, started, has_received=self.stats.messages_received > 0)
+    def note_cancelled(self, operation: str, name: str, started: float, never: str | None = None) -> None:
+        """
+        Tell of a wait that was cancelled, if that is because the user stops: it has no row.
+
+        The arguments are those of :class:`Waited`; by default, what has never happened is that a message came.
+        """
+        if never is None:
+            never = "" if self.stats.messages_received else NOTHING_CAME
+        self.client.note_cancelled(operation, name, started, never)
 
     @property
     def life_state(self) -> State:
@@ -179,9 +184,9 @@ class ConnectionReports:
     def _report_failure(self, request_type: str, started: float, error: BaseException) -> None:
         self.report(request_type, self.name, (perf_counter() - started) * 1000.0, 0, error, started, None)
 
-    def _report_recovery(self, failure: str | None) -> None:
+    def _report_recovery(self, failure: str | None, ended: float) -> None:
         error = None if failure is None else NotRecovered(failure)
-        milliseconds = (perf_counter() - self._lost_at) * 1000.0
+        milliseconds = (ended - self._lost_at) * 1000.0
         self.report_in_background(RECOVERY, self.name, milliseconds, 0, error, self._lost_at, None)
 
     def _report_session(self) -> None:

@@ -72,9 +72,22 @@ class ConnectionWaits(ConnectionReports):
         """
         Wait while the connection is being made again. What sends or receives does so by itself.
 
+        Cancelling stops the wait.
+
         Raises:
             ConnectionClosed: it is over.
         """
+        began, started = self._life.state, perf_counter()
+        try:
+            await self._until_ready()
+        except ConnectionClosed as exc:
+            await self.fail_as_closed(began, None, self.name, started, exc)
+            raise
+        except asyncio.CancelledError:
+            self.note_cancelled("until_ready()", self.name, started)
+            raise
+
+    async def _until_ready(self) -> None:
         while not self.ready:
             if self._life.state is State.CLOSED:
                 await asyncio.sleep(0)  # see Overuse
@@ -106,7 +119,7 @@ class ConnectionWaits(ConnectionReports):
                     if self.ready:
                         await self.drained()
                     else:
-                        await self.until_ready()
+                        await self._until_ready()
         except TimeoutError:
             if self.ready:
                 raise timed_out("not sent within the timeout: the server reads too slowly") from None

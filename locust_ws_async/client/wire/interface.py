@@ -27,6 +27,7 @@ __all__ = [
     "NOT_AGREED",
     "NOT_OFFERED",
     "NO_ANSWER",
+    "NO_ANSWER_OVER_TLS",
     "OLD_HTTP",
     "TOO_LONG",
     "CloseInfo",
@@ -42,6 +43,10 @@ __all__ = [
 NO_ANSWER = (
     "no WebSocket server answered the handshake: the connection was closed, or the answer was not HTTP "
     "(is it the right port, and does the server want wss:// or ws://?)"
+)
+NO_ANSWER_OVER_TLS = (
+    "no WebSocket server answered the handshake: the connection was closed "
+    "(is it the right port, and does the server want a client certificate, which the setting cert gives?)"
 )
 NOT_OFFERED = "the server chose a subprotocol or an extension that was not offered"
 NOT_AGREED = "the server chose an extension, or a parameter of permessage-deflate, that was not offered"
@@ -75,9 +80,10 @@ class EngineSettings:
     Args:
         compression: "deflate", or its parameters, offers permessage-deflate (RFC 7692); None does not.
         subprotocols: the subprotocols to offer, the preferred one first.
-        max_size: bytes that a message of the server may have; :data:`sys.maxsize` for no limit.
+        max_size: bytes that a message of the server may have.
         close_timeout: seconds that the end of TLS may take.
         unix_socket: whether the socket is one of the unix family.
+        arrival: what a time of arrival is, as :class:`~..options.ConnectOptions` has it.
     """
 
     compression: Literal["deflate"] | Deflate | None
@@ -85,6 +91,7 @@ class EngineSettings:
     max_size: int
     close_timeout: float
     unix_socket: bool
+    arrival: Literal["kernel", "read"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +110,10 @@ class Wire(Protocol):
     transport: asyncio.Transport
 
     subprotocol: str | None
+
+    @property
+    def stamped(self) -> bool:
+        """Whether times of arrival are the kernel's."""
 
     @property
     def request(self) -> Request:
@@ -141,15 +152,15 @@ class Sink(Protocol):
     """
     The upper half of a connection. The engine calls it synchronously from its read callback.
 
-    ``arrived`` is what :func:`time.perf_counter` gave at the top of that callback. After ``opened`` comes exactly one
-    ``closed``.
+    ``arrived`` is the kernel's time of the last bytes that were read, as :func:`time.perf_counter` counts; or, where
+    there is none, what that gave at the top of the callback. After ``opened`` comes exactly one ``closed``.
     """
 
     def upgrading(self) -> None:
         """The connection, with TLS if any, is there; the request of the opening handshake goes out now."""
 
-    def opened(self, wire: Wire, /) -> None:
-        """The opening handshake succeeded."""
+    def opened(self, wire: Wire, arrived: float, /) -> None:
+        """The opening handshake succeeded; the end of its answer came then."""
 
     def message_received(self, message: str | bytes, size: int, arrived: float, /) -> None:
         """A whole message came; its payload had ``size`` bytes."""

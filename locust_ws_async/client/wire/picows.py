@@ -102,6 +102,7 @@ async def open_wire(target: Target, sock: socket.socket, settings: EngineSetting
             raise HandshakeError(NOT_OFFERED)
         wire._keep(request, answer)
         wire.subprotocol = subprotocol
+        wire.answer_arrived = arrived
         transport.set_protocol(protocol)
         accept = response.headers.get_all("Sec-WebSocket-Accept")[0]
         receive(protocol, _ANSWER % accept.encode() + answer.rest)
@@ -174,11 +175,14 @@ class _Wire(BaseWire, picows.WSListener):
         "_turn_due",
         "_work",
         "_writing_paused",
+        "answer_arrived",
         "log",
         "subprotocol",
         "transport",
     )
 
+    answer_arrived: float
+    stamped = False  # picows reads by itself, without the kernel's stamps
     subprotocol: str | None
 
     def __init__(self, settings: EngineSettings, sink: Sink) -> None:
@@ -198,7 +202,7 @@ class _Wire(BaseWire, picows.WSListener):
         self.log.on_error = self._answer_close_first
         self._picows = transport
         self.transport = transport.underlying_transport
-        self._sink.opened(self)
+        self._sink.opened(self, self.answer_arrived)
 
     # Reading
 
@@ -299,7 +303,7 @@ class _Wire(BaseWire, picows.WSListener):
                 self._take_frame(*frames.popleft())
                 yield
         except InvalidFrame:
-            frames.clear()
+            self._postponed = None  # what follows means nothing
             raise
         except (KeyboardInterrupt, SystemExit):
             self._postpone(self._take_postponed(frames))  # they end a program, but not the connection

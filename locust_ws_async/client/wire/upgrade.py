@@ -9,12 +9,11 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import cast
 
-from websockets.http11 import Response
-
 from ...exceptions import HandshakeError, HandshakeRejected
 from ...masking import MaskingLog
 from .answer import Answer, agreed_subprotocol
-from .interface import NO_ANSWER, Wire
+from .interface import NO_ANSWER, NO_ANSWER_OVER_TLS, Wire
+from .stamps import StampedSocket
 
 __all__ = ["Start", "Switch", "Upgrade"]
 
@@ -38,14 +37,29 @@ class Upgrade(asyncio.Protocol):
         start: see :data:`Start`.
         switch: see :data:`Switch`.
         subprotocols: those that are offered.
+        kernel: the socket, if it knows when what it read arrived.
     """
 
-    __slots__ = ("_answer", "_done", "_key", "_over", "_patience", "_start", "_subprotocols", "_switch", "_transport")
+    __slots__ = (
+        "_answer",
+        "_done",
+        "_kernel",
+        "_key",
+        "_over",
+        "_patience",
+        "_start",
+        "_subprotocols",
+        "_switch",
+        "_transport",
+    )
 
-    def __init__(self, start: Start, switch: Switch, subprotocols: tuple[str, ...]) -> None:
+    def __init__(
+        self, start: Start, switch: Switch, subprotocols: tuple[str, ...], kernel: StampedSocket | None = None
+    ) -> None:
         self._start = start
         self._switch = switch
         self._subprotocols = subprotocols
+        self._kernel = kernel
         self._answer = Answer()
         self._key = ""
         self._over = False
@@ -76,7 +90,9 @@ class Upgrade(asyncio.Protocol):
         self._key = self._start(self._transport)
 
     def data_received(self, data: bytes) -> None:
-        arrived = perf_counter()
+        kernel = self._kernel
+        # Another loop than asyncio's reads by itself, so that the socket does not know.
+        arrived = perf_counter() if kernel is None or kernel.arrived < 0 else kernel.arrived
         if self._over:
             return
         answer = self._answer
@@ -95,7 +111,7 @@ class Upgrade(asyncio.Protocol):
             headers = "".join(f"\n< {name}: {value}" for name, value in response.headers.raw_items())
             _logger.debug("< HTTP/1.1 %d %s%s", response.status_code, response.reason_phrase, headers)
         if response.status_code != 101:
-            raise _refusal(response)
+            raise HandshakeRejected(response.status_code, response)
         subprotocol = agreed_subprotocol(self._answer, self._key, self._subprotocols)
         wire = self._switch(self._transport, self._answer, subprotocol, arrived)
         self._over = True
@@ -118,7 +134,12 @@ class Upgrade(asyncio.Protocol):
         except HandshakeError as exc:
             self._fail(exc)
         else:
-            self._fail(_refusal(response))
+            self._fail(self._no_answer() if response is None else HandshakeRejected(response.status_code, response))
+
+    def _no_answer(self) -> HandshakeError:
+        # With TLS 1.3 a server checks our certificate after the handshake. One in asyncio closes without saying why.
+        over_tls = self._transport.get_extra_info("sslcontext") is not None
+        return HandshakeError(NO_ANSWER_OVER_TLS if over_tls else NO_ANSWER)
 
     def _fail(self, exc: Exception) -> None:
         if not self._over:
@@ -126,7 +147,3 @@ class Upgrade(asyncio.Protocol):
             if not self._done.done():
                 self._done.set_exception(exc)
                 self._done.exception()  # nobody waits for it when TLS itself was cancelled meanwhile
-
-
-def _refusal(response: Response | None) -> HandshakeError:
-    return HandshakeError(NO_ANSWER) if response is None else HandshakeRejected(response.status_code, response)

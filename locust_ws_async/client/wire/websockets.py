@@ -46,6 +46,7 @@ from .frames import BINARY, CLOSE, PING, PONG, TEXT
 from .interface import NOT_AGREED, NOT_OFFERED, EngineSettings, Sink, Target, Wire, invalid_header
 from .request import request_text
 from .splitter import FrameSplitter, Piece
+from .stamps import StampedSocket, stamped
 from .upgrade import Upgrade
 
 __all__ = ["check_settings", "open_wire"]
@@ -77,6 +78,7 @@ async def open_wire(target: Target, sock: socket.socket, settings: EngineSetting
     """See :class:`~.interface.Engine`."""
     request = _request(target, settings)
     text = request_text(request.path, request.headers.raw_items())
+    stamped_sock = stamped(sock) if settings.arrival == "kernel" else None
 
     def send_request(transport: asyncio.Transport) -> str:
         sink.upgrading()
@@ -85,16 +87,23 @@ async def open_wire(target: Target, sock: socket.socket, settings: EngineSetting
         return request.headers["Sec-WebSocket-Key"]
 
     def switch(transport: asyncio.Transport, answer: Answer, subprotocol: str | None, arrived: float) -> Wire:
-        wire = _Wire(target.uri, settings, sink, transport, text, answer, subprotocol)
+        # Another loop than asyncio's reads by itself, so that the socket does not know.
+        kernel = None if stamped_sock is None or stamped_sock.arrived < 0 else stamped_sock
+        wire = _Wire(target.uri, settings, sink, transport, text, answer, subprotocol, kernel)
         transport.set_protocol(wire)
-        sink.opened(wire)
+        if kernel is not None:
+            kernel.read_straight(transport)
+        sink.opened(wire, arrived)
         if answer.rest:
             wire.feed(answer.rest, arrived)
         return wire
 
-    upgrade = Upgrade(send_request, switch, settings.subprotocols)
+    upgrade = Upgrade(send_request, switch, settings.subprotocols, stamped_sock)
     await asyncio.get_running_loop().create_connection(
-        lambda: upgrade, sock=sock, ssl=target.ssl, server_hostname=target.server_hostname if target.ssl else None
+        lambda: upgrade,
+        sock=cast(socket.socket, stamped_sock or sock),  # asyncio takes the class in C as well
+        ssl=target.ssl,
+        server_hostname=target.server_hostname if target.ssl else None,
     )
     return await upgrade.wait()
 
@@ -134,6 +143,7 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         "_closing",
         "_fast_path_limit",
         "_inflates",
+        "_kernel",
         "_max_size",
         "_other_buffer",
         "_parser",
@@ -150,6 +160,7 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         "_work",
         "_write",
         "_writing_paused",
+        "buffers",
         "subprotocol",
         "transport",
     )
@@ -166,6 +177,7 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         request: str,
         answer: Answer,
         subprotocol: str | None,
+        kernel: StampedSocket | None,
     ) -> None:
         """
         Raises:
@@ -179,7 +191,10 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         assert response is not None
         self._keep(request, answer)
         self.subprotocol = subprotocol
+        self._kernel = kernel
         self._shared = _shared_buffer()
+        self.buffers: tuple[memoryview] | None = None
+        """What the next read goes into; None: ask :meth:`get_buffer`."""
         self._bytes = cast(bytearray, self._shared.obj)
         self._max_size = settings.max_size
         parser = self._parser = ClientProtocol(uri, state=State.OPEN, max_size=settings.max_size, logger=_log)
@@ -192,6 +207,10 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         self._splitter = None if self._parser_only else FrameSplitter(settings.max_size)
         self._other_buffer: memoryview | None = None  # what the next read goes into, if not into the shared buffer
         self._update_fast_path()
+
+    @property
+    def stamped(self) -> bool:
+        return self._kernel is not None
 
     # Reading
 
@@ -212,10 +231,12 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         if sizehint <= _LARGEST_HINT:
             return None
         self._fast_path_limit = NO_FAST_PATH
+        self.buffers = None
         return memoryview(bytearray(sizehint + _TLS_RECORD))
 
     def buffer_updated(self, nbytes: int) -> None:
-        arrived = perf_counter()
+        kernel = self._kernel
+        arrived = perf_counter() if kernel is None else kernel.arrived
         # Fast path "one chunk, one frame": 11 k instructions an echo or a push less (benchmarks/README.md). The plain
         # twin is what follows it. Nobody else gets to the shared buffer before the payload is copied out.
         if nbytes > 4:
@@ -252,13 +273,13 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
     def feed(self, data: bytes, arrived: float) -> None:
         """Take a chunk of the server's frames, which came at this time."""
         pieces = _slices(data) if self._splitter is None else self._splitter.feed(data)
-        self._handle(self._frames(pieces, arrived), arrived)
+        self._handle(self._frames(pieces, arrived), perf_counter())
 
     def _continue_payload(self, splitter: FrameSplitter, nbytes: int, arrived: float) -> None:
         piece = splitter.filled(nbytes)
         if piece is not None:
             self._other_buffer = None
-            self._handle(self._frames((piece,), arrived), arrived)
+            self._handle(self._frames((piece,), arrived), perf_counter())
 
     def _frames(self, pieces: Iterable[Piece], arrived: float) -> Iterator[None]:
         """Work for :meth:`_handle`."""
@@ -281,6 +302,7 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
             self._splitter = None  # and with it the memory of a payload that was under way
         allowed = self._splitter is not None and self._work is None and self._splitter.between_messages
         self._fast_path_limit = min(self._max_size, 65535) if allowed else NO_FAST_PATH
+        self.buffers = (self._shared,) if allowed else None
 
     def _parse(self, data: bytes, arrived: float) -> Iterator[None]:
         parser = self._parser

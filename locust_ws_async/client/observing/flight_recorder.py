@@ -205,9 +205,9 @@ class _RecordingSink:
         self.pause_writing = sink.pause_writing
         self.resume_writing = sink.resume_writing
 
-    def opened(self, wire: Wire) -> None:
+    def opened(self, wire: Wire, arrived: float) -> None:
         self._wire = _RecordingWire(wire, self._recorder)
-        self._sink.opened(self._wire)
+        self._sink.opened(self._wire, arrived)
 
     def message_received(self, message: str | bytes, size: int, arrived: float) -> None:
         kind = "text" if isinstance(message, str) else "binary"
@@ -247,6 +247,7 @@ class _RecordingWire:
         self.close_recorded = False
         self.transport = wire.transport
         self.subprotocol = wire.subprotocol
+        self.stamped = wire.stamped
         self.pause_reading = wire.pause_reading
         self.resume_reading = wire.resume_reading
         self.abort = wire.abort
