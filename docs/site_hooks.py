@@ -40,7 +40,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         path = posixpath.normpath(posixpath.join(folder, target))
         if path == "README.md":
             target = "index.md"
-        elif path.startswith("docs/") and files.get_file_from_path(path[5:]) is not None:
+        elif path.startswith("docs/") and (file := files.get_file_from_path(path[5:])) and file.inclusion.is_included():
             target = path[5:]
         else:
             kind = "tree" if (ROOT / path).is_dir() else "blob"
