@@ -633,13 +633,21 @@ class AsyncWebSocketUser(AsyncUser):
             self._loop_host.cancel_tasks()  # before they meet closed connections
         finally:
             try:
-                while self.ws.connections:
-                    # Each end is a row, of which a request listener may make a StopUser: the user is stopping.
-                    with suppress(*CONTROL_FLOW):
-                        self._close_connections(max(self._loop_host.time_left, _LEAST_TO_CLOSE))
+                self._close_all()
+            except GreenletExit:
+                # Killed meanwhile, as a user is that ended by itself just when the test did. Its server may still
+                # answer, in the time that a kill leaves.
+                self._close_all()
+                raise
             finally:
                 self.ws.abort()
                 super()._close()
+
+    def _close_all(self) -> None:
+        while self.ws.connections:
+            # Each end is a row, of which a request listener may make a StopUser: the user is stopping.
+            with suppress(*CONTROL_FLOW):
+                self._close_connections(max(self._loop_host.time_left, _LEAST_TO_CLOSE))
 
     def _close_connections(self, timeout: float | None = None) -> None:
         self._loop_host.run(self.ws.aclose(timeout))
