@@ -17,6 +17,7 @@ Tried with CPython 3.11 to 3.15. What asyncio changed on the way, as far as it c
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import selectors
 import struct
@@ -25,9 +26,11 @@ from _socket import socket as NativeSocket  # the one in C, beneath the class th
 from asyncio import base_events, events, selector_events, sslproto
 from asyncio.events import _get_running_loop as get_running_loop
 from asyncio.events import _set_running_loop as set_running_loop
+from collections.abc import Iterator
 from functools import lru_cache
 from heapq import heappop
-from operator import attrgetter
+from itertools import accumulate, chain, repeat
+from operator import attrgetter, itemgetter, methodcaller
 from time import perf_counter
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
@@ -47,7 +50,6 @@ __all__ = [
     "current_task",
     "enter_task",
     "exception_of",
-    "frame_of_thread",
     "get_frame",
     "get_running_loop",
     "leave_task",
@@ -58,6 +60,7 @@ __all__ = [
     "set_running_loop",
     "shrink_tls_buffer",
     "silence_destroy_warning",
+    "stack_of_thread",
     "thread_safe_handle",
     "tls_stream_ended",
     "without_last_frame",
@@ -159,9 +162,30 @@ else:
 get_frame = sys._getframe
 
 
-def frame_of_thread(ident: int) -> FrameType | None:
-    """Return the innermost frame of the thread with this ``get_ident()``; None if it runs no Python."""
-    return sys._current_frames().get(ident)
+_DEEPEST = 500  # frames
+
+
+def stack_of_thread(ident: int) -> list[FrameType]:
+    """
+    Return the frames of the thread with this ``get_ident()``, the innermost first; none if it runs no Python.
+
+    They are taken while that thread cannot run. Frames of coroutines that have been left since have no valid
+    ``f_back`` (seen in 3.11), and to follow it in Python would give the other thread a chance to leave them. So one
+    call takes them all: nothing in it is Python, and no collection of garbage comes between.
+    """
+    innermost = map(itemgetter(ident), map(methodcaller("__call__"), (sys._current_frames,)))
+    steps: Iterator[Any] = chain(innermost, repeat("f_back", _DEEPEST))
+    stack: list[FrameType | None] = []
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        stack.extend(accumulate(steps, getattr))
+    except (AttributeError, KeyError):  # behind the outermost; no Python at all
+        pass
+    finally:
+        if collects:
+            gc.enable()
+    return [frame for frame in stack if frame is not None]
 
 
 def _check() -> None:

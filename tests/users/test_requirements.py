@@ -458,7 +458,6 @@ def test_the_generator_is_judged_by_its_own_verdict(run: Run) -> None:
     assert re.search(r"the load generator +\| not saturated +\| not saturated +\| ok", result.stdout)
 
 
-
 @pytest.mark.parametrize(("spans", "code"), [([], 0), (["worker a from 12:00:01 to 12:00:05: hub lag p99 64 ms"], 3)])
 def test_the_generator_that_is_watched(spans: list[str], code: int, run: Run) -> None:
     result = run(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import gevent
 import locust
 
-__all__ = ["Place", "place_of"]
+__all__ = ["Place", "own_stack", "place_of"]
 
 
 def _folder(module: ModuleType) -> str:
@@ -43,29 +43,31 @@ class Place(NamedTuple):
     """The call of this function."""
 
 
-def place_of(frame: FrameType | None) -> Place | None:
+def place_of(stack: Sequence[FrameType]) -> Place | None:
     """
     Args:
-        frame: the innermost frame of a stack.
+        stack: the frames, the innermost first.
 
     Returns:
         The place; in a stack without code of the author's, the innermost function. None for a hub that waits.
     """
-    stack = list(_outward(frame))
     authors = [each for each in stack if _is_authors(each)]
     if not authors:
         if not stack or stack[0].f_code.co_filename.startswith(_GEVENT):
             return None
-        authors = stack[:1]
+        authors = [stack[0]]
     line, function = authors[0], authors[-1]
     text = f"{function.f_code.co_qualname} ({os.path.basename(line.f_code.co_filename)}:{line.f_lineno})"
     return Place(text, function)
 
 
-def _outward(frame: FrameType | None) -> Iterator[FrameType]:
+def own_stack(frame: FrameType | None) -> list[FrameType]:
+    """The frames from this one of the running thread outward."""
+    stack = []
     while frame is not None:
-        yield frame
+        stack.append(frame)
         frame = frame.f_back
+    return stack
 
 
 def _is_authors(frame: FrameType) -> bool:

@@ -29,7 +29,7 @@ from . import judge
 from .judge import MESSAGE, Found
 from .limits import Limits, limits_of
 from .meter import TICK, Meter, Second
-from .places import place_of
+from .places import own_stack, place_of
 from .verdict import Verdict
 from .watchdog import Watchdog
 
@@ -98,7 +98,7 @@ class Generator:
         turns, started = before
         # Only what passed while the hub turned is this user's own. The rest is that of whoever held the hub.
         own = (self._meter.turns - turns) * TICK * 1000
-        if own >= self._limits.blocked and (place := place_of(get_frame(1))) is not None:
+        if own >= self._limits.blocked and (place := place_of(own_stack(get_frame(1)))) is not None:
             self._note(BLOCKED, place.text, perf_counter() - started)
 
     def _note(self, what: str, place: str, seconds: float) -> None:

@@ -17,7 +17,7 @@ from time import perf_counter
 
 from gevent.monkey import get_original
 
-from ...internals.cpython import frame_of_thread
+from ...internals.cpython import stack_of_thread
 from .places import Place, place_of
 
 __all__ = ["Watchdog"]
@@ -100,7 +100,7 @@ class Watchdog:
             self._stopped.release()
 
     def _look(self, turned: float, now: float, is_certain: bool) -> None:
-        place = place_of(frame_of_thread(self._watched))
+        place = place_of(stack_of_thread(self._watched))
         hold = self._hold
         if hold is None or hold.turned != turned:
             hold = _Hold(turned)
