@@ -25,9 +25,9 @@ from time import perf_counter, time
 from typing import Any
 
 from ...fast_paths import PLAIN
-from ...internals.cpython import SAMPLED, NativeSocket, StampedReader
+from ...internals.cpython import SAMPLED, NativeSocket, StampedReader, make_transport
 
-__all__ = ["AVAILABLE", "StampedSocket", "Stamps", "stamped", "stamps"]
+__all__ = ["AVAILABLE", "StampedSocket", "Stamps", "new_transport", "stamped", "stamps"]
 
 _SO_TIMESTAMPNS = 35  # which Python's socket module does not have; asm-generic/socket.h
 _MACHINES = frozenset({"aarch64", "loongarch64", "ppc64le", "riscv64", "s390x", "x86_64"})  # where that is its number
@@ -177,6 +177,13 @@ class StampedSocket(NativeSocket):
         # Fast path "stamp and bytes at once" (benchmarks/README.md). The plain twin: asyncio calls `recv_into`.
         if not PLAIN:
             StampedReader.attach(transport, self, stamps, _SPACE)
+
+
+def new_transport(
+    loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: asyncio.BufferedProtocol
+) -> asyncio.Transport:
+    """Make a transport, which reads as :meth:`StampedSocket.read_straight` says where the socket is such a one."""
+    return make_transport(loop, sock, protocol, stamps if isinstance(sock, StampedSocket) else None, _SPACE)
 
 
 def stamped(sock: socket.socket) -> StampedSocket | None:
