@@ -38,6 +38,8 @@ AVAILABLE = sys.platform == "linux" and sys.maxsize > 2**32 and platform.machine
 _timespec = struct.Struct("=qq").unpack  # seconds and nanoseconds
 _SPACE = socket.CMSG_SPACE(16) if AVAILABLE else 0  # bytes that it takes beside what is read
 
+_family, _type = NativeSocket.family.__get__, NativeSocket.type.__get__
+
 _STEP = 0.0001
 """Seconds by which two looks at the offset may differ. It is also what a step may be without being noticed."""
 
@@ -194,7 +196,8 @@ def stamped(sock: socket.socket) -> StampedSocket | None:
         sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
     except OSError:  # another kernel that calls itself Linux
         return None
-    made = StampedSocket(sock.family, sock.type, sock.proto, sock.detach())
+    # The numbers, of which socket.socket would make members of enumerations.
+    made = StampedSocket(_family(sock), _type(sock), sock.proto, sock.detach())
     made.setblocking(False)
     made.arrived = -inf
     return made

@@ -106,7 +106,7 @@ class Upgrade(asyncio.Protocol):
             return
         answer = self._answer
         try:
-            if answer.feed(data):
+            if answer.feed_known(data, self._key) or answer.feed(data):
                 self._complete(arrived)
             elif self._patience is None and answer.refuses:
                 self._patience = asyncio.get_running_loop().call_later(_BODY_PATIENCE, self._end)
@@ -119,9 +119,12 @@ class Upgrade(asyncio.Protocol):
         if _logger.isEnabledFor(logging.DEBUG):
             headers = "".join(f"\n< {name}: {value}" for name, value in response.headers.raw_items())
             _logger.debug("< HTTP/1.1 %d %s%s", response.status_code, response.reason_phrase, headers)
-        if response.status_code != 101:
-            raise HandshakeRejected(response.status_code, response)
-        subprotocol = agreed_subprotocol(self._answer, self._key, self._subprotocols)
+        if self._answer.known:
+            subprotocol = None
+        else:
+            if response.status_code != 101:
+                raise HandshakeRejected(response.status_code, response)
+            subprotocol = agreed_subprotocol(self._answer, self._key, self._subprotocols)
         wire = self._switch(self._transport, self._answer, subprotocol, arrived)
         self._over = True
         if not self._done.done():
@@ -203,6 +206,8 @@ class BareSocket:
         self.write(self._unsent)
 
     def _read(self) -> None:
+        if self._transport is not None:
+            return
         try:
             data = self._sock.recv(_READ)
         except (BlockingIOError, InterruptedError):
@@ -218,22 +223,20 @@ class BareSocket:
             self._upgrade.eof_received()
 
     def replace(self, make_transport: Callable[[socket.socket], asyncio.Transport]) -> asyncio.Transport:
-        """Leave the socket to the transport that this makes."""
-        self._leave()
-        self._transport = make_transport(self._sock)
-        return self._transport
-
-    def _leave(self) -> None:
-        self._loop.remove_reader(self._sock)
+        """Leave the socket to the transport that this makes. In the next pass of the loop its reader replaces ours."""
         if self._unsent:  # the server did not want to read all of the request
             self._loop.remove_writer(self._sock)
+        self._transport = make_transport(self._sock)
+        return self._transport
 
     def abort(self) -> None:
         """Cut the connection. Called by the upgrade when it has failed."""
         if self._transport is not None:
             self._transport.abort()
         else:
-            self._leave()
+            self._loop.remove_reader(self._sock)
+            if self._unsent:
+                self._loop.remove_writer(self._sock)
             self._sock.close()
 
     def get_extra_info(self, name: str) -> None:

@@ -216,7 +216,7 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         self._uri = uri
         self._parser: ClientProtocol | None = None
         self._ended = False  # whether the server's stream has
-        self._inflates = "Sec-WebSocket-Extensions" in response.headers
+        self._inflates = not answer.known and "Sec-WebSocket-Extensions" in response.headers
         self._parser_only = PLAIN or self._inflates  # whether the parser reads and writes every frame
         if self._parser_only:
             parser = self._made_parser()
@@ -275,7 +275,7 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         arrived = perf_counter() if kernel is None else kernel.arrived
         # Fast path "one chunk, one frame": 11 k instructions an echo or a push less (benchmarks/README.md). The plain
         # twin is what follows it. Nobody else gets to the shared buffer before the payload is copied out.
-        if nbytes > 4:
+        if nbytes > 1:
             buffer = self._bytes
             size = buffer[1]
             start = 2
