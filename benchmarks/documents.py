@@ -19,7 +19,7 @@ from .measuring import ROOT, Measurement
 from .report import BASELINE, DEFAULT_ENGINE, FAST_ENGINE, REFERENCE, Results, Select, read_csv, table
 
 RESULTS = Path(__file__).parent / "results"
-DOCUMENTS = [ROOT / "README.md", ROOT / "docs" / "scaling.md", ROOT / "docs" / "engines.md"]
+DOCUMENTS = [ROOT / "docs" / "comparison.md", ROOT / "docs" / "scaling.md", ROOT / "docs" / "engines.md"]
 CONNECTIONS_A_WORKER = 20_000
 
 
@@ -66,7 +66,7 @@ class Figures:
         ]
 
     def compared(self) -> str:
-        """README: what an echo and a connection cost, beside the blocking recipe and k6."""
+        """Comparison: what an echo and a connection cost, beside the blocking recipe and k6."""
         keys = (DEFAULT_ENGINE, FAST_ENGINE, REFERENCE, "k6")
         instructions = json.loads(BASELINE.read_text())["instructions_per_echo"]
         users = {50: "50 users", 1000: "1,000 users", 5000: "5,000 users"}
@@ -89,13 +89,13 @@ class Figures:
         title = "echo of 64 bytes, each send and receive reported"
         header = [title, "default engine", "`picows`", "blocking recipe", "k6"]
         return (
-            f"What each client costs on one core ([all figures](benchmarks/results/{self.label}.md), "
-            f"[how they are measured](benchmarks/README.md)):\n\n"
+            f"What each client costs on one core ([all figures](../benchmarks/results/{self.label}.md), "
+            f"[how they are measured](../benchmarks/README.md)):\n\n"
             f"{table(header, rows)}\n"
             f"The machine is {self.machine}. Each figure but the instructions is the median of "
             f"{self.results.rounds()} interleaved rounds. "
             "k6 reports one time for each echo, not two. Its memory is that of a VU with one connection.\n\n"
-            f"![CPU of an echo](benchmarks/results/{self.label}-cpu.png)\n"
+            f"![CPU of an echo](../benchmarks/results/{self.label}-cpu.png)\n"
         )
 
     def engines(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -94,6 +95,19 @@ def restart_statistics_on_signal() -> None:
 
         if hasattr(signal, "SIGUSR1"):
             gevent.signal_handler(signal.SIGUSR1, environment.stats.reset_all)
+
+
+def leave_out_what_seconds_cost() -> None:
+    """In a locustfile: where instructions are counted, do without what runs so often a second, whatever is sent.
+
+    Under valgrind an echo takes thirty times as long, on a busy machine longer. What a second costs is measured by the
+    CPU of idle users.
+    """
+    if "BENCHMARK_COUNTS_INSTRUCTIONS" in os.environ:
+        from locust_ws_async.fleet import generator, transport
+
+        generator.enter = generator.leave = lambda *_: None  # type: ignore[assignment]
+        transport._INTERVAL = 3600.0
 
 
 _ended = count(1)

@@ -55,7 +55,9 @@ def instructions(competitor: Competitor, workload: Workload, valgrind: list[str]
     with tempfile.TemporaryDirectory() as scratch:
         command = competitor.host.command(competitor.file, workload, Path(scratch))
         # The hash seed decides how dictionaries collide.
-        environment = os.environ | workload.environment() | {"PYTHONHASHSEED": "0"}
+        environment = (
+            os.environ | workload.environment() | {"PYTHONHASHSEED": "0", "BENCHMARK_COUNTS_INSTRUCTIONS": "1"}
+        )
         process = subprocess.run([*valgrind, *command], cwd=ROOT, env=environment, capture_output=True, text=True)
     counted = re.search(r"I\s+refs:\s+([\d,]+)", process.stderr)
     if process.returncode or not counted:

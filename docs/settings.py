@@ -27,7 +27,7 @@ BEGIN, END = "<!-- settings: made by `python -m docs.settings` -->\n", "<!-- end
 GROUPS = {
     "Time": "open_timeout on_connected_timeout close_timeout request_timeout recv_timeout ping_interval ping_timeout"
     " arrival",
-    "Messages": "max_size max_queue max_queue_bytes overflow compression",
+    "Messages": "max_size max_queue max_queue_bytes overflow read_rate compression",
     "Staying connected": "keepalive reconnect on_connected",
     "Handshake": "headers cookies auth bearer origin user_agent share_cookies share_headers subprotocols"
     " redirect_limit redirect_headers",

@@ -9,8 +9,12 @@ client reports what it does as Locust requests. The layers, of which each import
     request_events   one operation -> one request event
     user_errors      what Locust is told of errors
     class_checks     wrong settings, before a run begins
+    view             where people look: the tab of the web UI and the section of the report
+    fleet            what master and workers know together of all connections
     shown_hosts      hosts in Locust's report and web UI, without passwords
     http_session     the cookies and headers of the user's HTTP client
+    together         broadcasts, rendezvous, storms: what users do over all workers
+    requirements     pass or fail: what the end of a run is judged by
     pacing           ticks at a rate, virtual users at a rate
     statistics       how Locust counts: buckets, percentiles, many requests at once
     command          locust-ws-async: what demo and recording, which stand apart, add to it
@@ -29,9 +33,9 @@ client reports what it does as Locust requests. The layers, of which each import
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .users import AsyncUser, AsyncWebSocketUser, tag, task
+    from .users import AsyncUser, AsyncWebSocketUser, gauge, require, tag, task
 
-__all__ = ["AsyncUser", "AsyncWebSocketUser", "tag", "task"]
+__all__ = ["AsyncUser", "AsyncWebSocketUser", "gauge", "require", "tag", "task"]
 
 
 def __getattr__(name: str) -> Any:

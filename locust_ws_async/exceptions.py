@@ -5,20 +5,26 @@ The errors of this package.
     ├── ConnectError (ConnectionError)             no connection came about: a failed WS CONNECT row
     │   ├── ConnectionRefused (ConnectionRefusedError)
     │   ├── UnknownHost
-    │   ├── ProxyError
+    │   ├── ProxyError                             also websockets.exceptions.ProxyError
     │   ├── TLSError
     │   ├── ConnectTimeout (TimeoutError)          the phases together took over open_timeout; says in which it was
     │   ├── OnConnectedTimeout (TimeoutError)      on_connected took over on_connected_timeout
     │   ├── LostInOnConnected                      the connection ended before on_connected was done
     │   ├── SettingFailed                          a function that gives a setting, or the URL, raised
-    │   └── HandshakeError                         the server answered, but not as a WebSocket server does
-    │       └── HandshakeRejected                  an HTTP status other than 101: .status_code, .response
+    │   └── HandshakeError                         the server answered, but not as a WebSocket server does;
+    │       │                                      also websockets.exceptions.InvalidHandshake
+    │       └── HandshakeRejected                  an HTTP status other than 101: .status_code, .response;
+    │                                              also websockets.exceptions.InvalidStatus
     ├── ConnectionClosed (ConnectionError)         the connection is over: .rcvd, .sent, .close_code, .close_reason
     │   ├── ConnectionClosedOK                     also websockets.exceptions.ConnectionClosedOK
     │   └── ConnectionClosedError                  also websockets.exceptions.ConnectionClosedError
     ├── NotRecovered                           a lost connection was not made again: a failed WS RECOVERY row
     ├── PingTimeout (TimeoutError)                 no pong within the given time
-    └── MessageTimeout (TimeoutError)              no message that matches within the given time
+    ├── MessageTimeout (TimeoutError)              no message that matches within the given time
+    ├── SequenceError                          ``track`` found numbers missing, twice or out of order: only in rows
+    ├── RendezvousTimeout (TimeoutError)           too few users came to a rendezvous within the given time
+    ├── NotReached                             too few of a room got a message: a failed WS REACH row
+    └── UnusableId                             the id of a message cannot be compared: a failed WS REACH row
     CatchResponseError                             what ``reply.failure(text)`` reports
 
 Locust groups failures by ``repr``. So texts here hold no ids, payloads or close reasons, and no address but one that is
@@ -46,13 +52,17 @@ __all__ = [
     "HandshakeRejected",
     "LostInOnConnected",
     "MessageTimeout",
+    "NotReached",
     "NotRecovered",
     "OnConnectedTimeout",
     "PingTimeout",
     "ProxyError",
+    "RendezvousTimeout",
+    "SequenceError",
     "SettingFailed",
     "TLSError",
     "UnknownHost",
+    "UnusableId",
     "WebSocketError",
 ]
 
@@ -97,7 +107,7 @@ class UnknownHost(ConnectError):
         super().__init__(text)
 
 
-class ProxyError(ConnectError):
+class ProxyError(ConnectError, websockets.exceptions.ProxyError):
     """The proxy cannot be reached, or made no connection to the server."""
 
 
@@ -142,11 +152,11 @@ class SettingFailed(ConnectError):
         self.__cause__ = cause
 
 
-class HandshakeError(ConnectError):
+class HandshakeError(ConnectError, websockets.exceptions.InvalidHandshake):
     """The server's answer to the opening handshake is not that of a WebSocket server (RFC 6455 section 4.1)."""
 
 
-class HandshakeRejected(HandshakeError):
+class HandshakeRejected(HandshakeError, websockets.exceptions.InvalidStatus):
     """
     The server answered the opening handshake with an HTTP status other than 101.
 
@@ -257,6 +267,32 @@ class MessageTimeout(WebSocketError, TimeoutError):
 
     def __init__(self, text: str = "no message that matches within the timeout") -> None:
         super().__init__(text)
+
+
+class SequenceError(WebSocketError):
+    """What ``track`` found wrong with the numbers of a stream. Only reported, never raised."""
+
+
+class RendezvousTimeout(WebSocketError, TimeoutError):
+    """Too few users came to a rendezvous within its timeout."""
+
+    def __init__(self) -> None:
+        super().__init__("too few users came to the rendezvous within its timeout")
+
+
+class NotReached(WebSocketError):
+    """Fewer of a room got a message than ``Fanout(share=...)`` asks for. Only reported, never raised."""
+
+    def __init__(self, share: float) -> None:
+        few = "not everybody" if share == 1 else f"fewer than {share:.6%}".rstrip("%").rstrip("0").rstrip(".") + " %"
+        super().__init__(f"{few} in the room got the message")
+
+
+class UnusableId(WebSocketError):
+    """The id of a message cannot be compared between processes. Only reported, never raised."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"the id of a message must be text, a number, bytes, a UUID, or a tuple of these, not {kind}")
 
 
 class CatchResponseError(Exception):

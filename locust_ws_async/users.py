@@ -20,7 +20,7 @@ from locust import TaskSet, User, events
 from locust.env import Environment
 from locust.exception import CatchResponseError
 
-from . import pacing, shown_hosts
+from . import fleet, pacing, requirements, shown_hosts, together, view
 from .bridge import LoopHost
 from .cancelled_waits import cancelled_waits
 from .class_checks import check_classes, tell_of_unknown_settings, values_on, watch_names
@@ -33,18 +33,25 @@ from .client import (
     SourceAddresses,
     WebSocketClient,
 )
+from .client.client import checked_rows
+from .client.current import set_current_client
 from .client.messages.since import checked_since
 from .client.session.backoff import Retry
-from .exceptions import ConnectError, WebSocketError
+from .exceptions import ConnectError, RendezvousTimeout, WebSocketError
+from .fleet import gauge, generator
 from .http_session import http_session
 from .internals.grpc import let_grpc_wait_in_a_thread
 from .internals.locust import is_stopping, is_waiting, replace_root_task_set, set_running, set_waiting
 from .pacing.arrivals import OnceThrough, Source, check_class
 from .pacing.pace import Late, Pace
 from .pacing.schedule import Law, Rate
-from .request_events import reporter
-from .statistics import buckets, end_of_run, unread
+from .request_events import AGGREGATED, reporter, reports_apart
+from .requirements import require
+from .statistics import buckets, end_of_run, last_reports, unread
 from .tasksets import call_on_stop, call_sync, enable_async, refuse_generators, refuse_unawaited, tag, task
+from .together.rendezvous import ROW as RENDEZVOUS
+from .together.rendezvous import Wait, arrive
+from .together.rendezvous import checked as check_rendezvous
 from .user_errors import (
     CONTROL_FLOW,
     contains_only,
@@ -68,7 +75,7 @@ if TYPE_CHECKING:
     # The method of a user class has a parameter more than the function that becomes the setting.
     OrMethod: TypeAlias = T | Callable[..., T | Awaitable[T]]
 
-__all__ = ["AsyncUser", "AsyncWebSocketUser", "tag", "task"]
+__all__ = ["AsyncUser", "AsyncWebSocketUser", "gauge", "require", "tag", "task"]
 
 _logger = logging.getLogger(__name__)
 
@@ -156,7 +163,7 @@ class AsyncUser(_User):
     """Virtual users of the class that run at a time, over all workers; those that are due meanwhile are dropped."""
 
     _arrived = False  # whether this is a virtual user
-    _paces: WeakSet[Pace] | None = None
+    _to_wake: WeakSet[Pace | Wait] | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -214,16 +221,67 @@ class AsyncUser(_User):
                 when a function gives a rate that is none.
         """
         pace = Pace(rate, law, late, limit, stopping=self._is_stopping, on_error=self._spawned_error)
-        if self._paces is None:
-            self._paces = WeakSet()
-        self._paces.add(pace)
+        self._wake_at_stop(pace)
         return pace
 
+    async def rendezvous(self, name: str, users: int, timeout: float = 60.0) -> float:
+        """
+        Wait until *users* users, over all workers, wait here; then all of them go on at one instant.
+
+        ::
+
+            await self.rendezvous("all in", users=5000)
+            await self.line.send("bid")
+
+        It can be used again and again: who comes after the others have gone on waits for the next *users*. The
+        ``WS RENDEZVOUS`` row has how long each user has waited. How close together they went on is told at the end of
+        the run.
+
+        Where Locust gives users time to stop (``--stop-timeout``), the wait ends with Locust's ``StopUser``. Cancelling
+        it is safe: the user is no longer counted, and nothing is reported.
+
+        Args:
+            name: the name of the row, and of the place: it is the same for all users, on all workers.
+            users: how many must be there.
+            timeout: seconds to wait for them.
+
+        Returns:
+            The seconds that this user has waited.
+
+        Raises:
+            RendezvousTimeout: too few came in time; a failed row.
+            TypeError, ValueError: a wrong argument; or the test has fewer users; or others wait here for another
+                number.
+        """
+        check_rendezvous(name, users, timeout)
+        started = perf_counter()
+        wait = arrive(name, users)
+        self._wake_at_stop(wait)
+        try:
+            await wait.over(timeout)
+        except RendezvousTimeout as exc:
+            exc.is_row = True
+            self._report(RENDEZVOUS, name, (perf_counter() - started) * 1000, 0, exc, started, "", None)
+            raise
+        except asyncio.CancelledError:
+            if self._is_being_stopped():
+                waits = cancelled_waits(self.environment)
+                waits.add(self, "rendezvous()", name, perf_counter() - started, wait.never)
+            raise
+        waited = perf_counter() - started
+        self._report(RENDEZVOUS, name, waited * 1000, 0, None, started, "", None)
+        return waited
+
+    def _wake_at_stop(self, waiting: Pace | Wait) -> None:
+        if self._to_wake is None:
+            self._to_wake = WeakSet()
+        self._to_wake.add(waiting)
+
     def stop(self, force: bool = False) -> Any:
-        """Stop the user, and end its waits for a tick. Locust calls it from another greenlet."""
+        """Stop the user, and end its waits for a tick or for others. Locust calls it from another greenlet."""
         result = super().stop(force)
-        for pace in list(self._paces or ()):
-            pace.wake()
+        for waiting in list(self._to_wake or ()):
+            waiting.wake()
         return result
 
     def _is_stopping(self) -> bool:
@@ -318,18 +376,22 @@ class AsyncUser(_User):
 
         def run(self) -> None:
             """Run the user to its end, then close its loop; or be a source of virtual users to the end."""
-            if self.arrivals is not None and not self._arrived:
-                Source(self).run()
-                return
-            self._on_start, self._on_stop = self.on_start, self.on_stop
-            hooked: Any = self  # what Locust calls is synchronous
-            hooked.on_start, hooked.on_stop = self._start, self._stop
+            generator.enter(self.environment)
             try:
-                super().run()
-            except _StartFailed:
-                pass
+                if self.arrivals is not None and not self._arrived:
+                    Source(self).run()
+                    return
+                self._on_start, self._on_stop = self.on_start, self.on_stop
+                hooked: Any = self  # what Locust calls is synchronous
+                hooked.on_start, hooked.on_stop = self._start, self._stop
+                try:
+                    super().run()
+                except _StartFailed:
+                    pass
+                finally:
+                    self._close()
             finally:
-                self._close()
+                generator.leave()
 
     def _start(self) -> Any:
         try:
@@ -429,7 +491,11 @@ class AsyncWebSocketUser(AsyncUser):
     messages."""
 
     reported: Collection[str] = ALL_ROWS
-    """The row types to report; every row counts into Locust's Aggregated. E.g. ``{"WS CONNECT", "WS REQUEST"}``."""
+    """The row types to report, e.g. ``{"WS CONNECT", "WS REQUEST"}``."""
+
+    aggregated: Collection[str] = AGGREGATED
+    """The row types that count into Locust's *Aggregated*; by default all but ``WS SESSION``, ``WS RECOVERY`` and
+    ``WS KEEPALIVE``, which have no response time. A row of another type is a row as ever, and its failures count."""
 
     connect_backoff: Backoff | None = Backoff()
     """How long the user waits after a failed connect before its next one. An ``on_start`` that could not connect is
@@ -462,6 +528,7 @@ class AsyncWebSocketUser(AsyncUser):
     max_queue: int | None = _DEFAULTS.max_queue
     max_queue_bytes: int | None = _DEFAULTS.max_queue_bytes
     overflow: Literal["pause", "drop", "fail"] = _DEFAULTS.overflow
+    read_rate: float | None = _DEFAULTS.read_rate
     open_timeout: float | None = _DEFAULTS.open_timeout
     on_connected_timeout: float | Literal["open_timeout"] | None = _DEFAULTS.on_connected_timeout
     close_timeout: float = _DEFAULTS.close_timeout
@@ -496,6 +563,7 @@ class AsyncWebSocketUser(AsyncUser):
             refresh=self._refresh_settings,
             engine=self.engine,
             reported=self.reported,
+            reports=reports_apart(self._locust_user, self.aggregated),
             connect_backoff=self.connect_backoff,
             stopping=self._is_being_stopped,
             waited=partial(cancelled_waits(environment).add, self),
@@ -504,6 +572,7 @@ class AsyncWebSocketUser(AsyncUser):
             control_flow=CONTROL_FLOW,
             # gevent's sockets are made for blocking calls; under an event loop they only cost memory and time.
             new_socket=get_original("socket", "socket"),
+            tally=fleet.tally,
         )
         if not hasattr(self, "client"):
             self.client: Any = self._ws
@@ -533,6 +602,7 @@ class AsyncWebSocketUser(AsyncUser):
         self._ws.base_url = self.host
 
     def _run_on_start(self) -> Any:
+        set_current_client(self._ws)
         self.ws.http_session = http_session(self.client)  # not before: the bases may stand in either order
         retry = None if self.connect_backoff is None else Retry(self.connect_backoff)
         while True:
@@ -563,13 +633,21 @@ class AsyncWebSocketUser(AsyncUser):
             self._loop_host.cancel_tasks()  # before they meet closed connections
         finally:
             try:
-                while self.ws.connections:
-                    # Each end is a row, of which a request listener may make a StopUser: the user is stopping.
-                    with suppress(*CONTROL_FLOW):
-                        self._close_connections(max(self._loop_host.time_left, _LEAST_TO_CLOSE))
+                self._close_all()
+            except GreenletExit:
+                # Killed meanwhile, as a user is that ended by itself just when the test did. Its server may still
+                # answer, in the time that a kill leaves.
+                self._close_all()
+                raise
             finally:
                 self.ws.abort()
                 super()._close()
+
+    def _close_all(self) -> None:
+        while self.ws.connections:
+            # Each end is a row, of which a request listener may make a StopUser: the user is stopping.
+            with suppress(*CONTROL_FLOW):
+                self._close_connections(max(self._loop_host.time_left, _LEAST_TO_CLOSE))
 
     def _close_connections(self, timeout: float | None = None) -> None:
         self._loop_host.run(self.ws.aclose(timeout))
@@ -581,7 +659,7 @@ _RESERVED = (
 )
 
 _NAMES = tuple(field.name for field in fields(ConnectOptions))
-_FIXED = ("engine", "reported", "connect_backoff", "cancel_timeout")
+_FIXED = ("engine", "reported", "aggregated", "connect_backoff", "cancel_timeout")
 _fixed_settings = attrgetter(*_FIXED)
 _values_of = attrgetter(*_NAMES)
 
@@ -637,6 +715,7 @@ def _check_settings(user_class: type[User], host: str | None) -> None:
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or seconds <= 0:
         raise ValueError(f"cancel_timeout must be a number of seconds greater than 0, not {seconds!r}")
     if issubclass(user_class, AsyncWebSocketUser):
+        checked_rows(values.pop("aggregated"), "aggregated")
         of_client = {name: values.pop(name) for name in _FIXED if name in values}
         client = WebSocketClient(base_url=host, report=_no_report, options=ConnectOptions(**values), **of_client)
         if host is not None:
@@ -666,11 +745,17 @@ def _refuse_unawaited_tasks(cls: type[User], /, **kwargs: Any) -> None:
 
 
 # What importing this changes in Locust: how finely it tells times apart, what it prints at its end, how it shows a host
-# that holds a password, and that its own user classes, which never await a task, are told so. It also adds listeners of
-# its documented events.
+# that holds a password, that its master waits for the last reports of its workers, and that its own user classes, which
+# never await a task, are told so. It also adds listeners of its documented events, and options.
 buckets.install()
 end_of_run.register()
+last_reports.register()
 pacing.register()
+together.register()
+requirements.register()
 shown_hosts.register()
 unread.register()
+fleet.register()
+requirements.judge_generator_by(generator.saturated)
+view.register()
 User.__init_subclass__ = classmethod(_refuse_unawaited_tasks)  # type: ignore[assignment] # set from outside

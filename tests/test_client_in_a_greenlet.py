@@ -14,7 +14,7 @@ from .support import SCALE
 
 ROOT = Path(__file__).parents[1]
 PATCHED = "from gevent import monkey; monkey.patch_all(); import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))"
-FILES = ["closing", "connection", "exchanges", "failures", "pushes", "reconnect"]  # those about waiting
+FILES = ["closing", "connection", "exchanges", "failures", "pushes", "reconnect", "streams"]  # those about waiting
 
 
 @pytest.mark.parametrize("file", FILES)

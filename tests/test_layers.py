@@ -32,21 +32,29 @@ GLUE = {
 LAYERS = {
     "__init__": {"users"},
     "users": GLUE
-    | {"tasksets", "request_events", "http_session", "statistics", "pacing", "cancelled_waits"}
-    | {"user_errors", "class_checks", "shown_hosts"},
+    | {"tasksets", "request_events", "http_session", "statistics", "pacing", "fleet", "view", "together"}
+    | {"cancelled_waits", "user_errors", "class_checks", "requirements", "shown_hosts"},
     "class_checks": GLUE,
     "shown_hosts": GLUE | {"masking", "flask", "jinja2", "werkzeug"},  # dependencies of Locust's
     "tasksets": GLUE | {"user_errors"},
     "user_errors": GLUE | {"tracebacks"},
     "request_events": GLUE | {"statistics"},
     "cancelled_waits": {"locust"},
+    "view": {"locust", "flask", "fleet"},
+    # flask and psutil: dependencies of Locust's
+    "fleet": {
+        *("locust", "gevent", "flask", "psutil", "prometheus_client", "opentelemetry"),
+        *("client", "bridge", "pacing", "statistics", "internals.cpython"),
+    },
+    "together": {"locust", "gevent", "flask", "client", "exceptions", "pacing", "statistics"},  # Flask is Locust's
     "pacing": {"locust", "gevent", "statistics", "internals.locust"},
-    "statistics": {"locust", "internals.locust", "client"},
+    "requirements": {"locust", "gevent", "statistics"},
+    "statistics": {"locust", "gevent", "internals.locust", "client"},
     "http_session": GLUE | {"requests"},  # a dependency of Locust's
     "client": {
         *("websockets", "picows", "python_socks", "idna"),
         *("exceptions", "hosting", "fast_paths", "masking", "secrets", "tracebacks"),
-        *(CONTACTS | {"internals.websockets", "internals.picows"}),
+        *(CONTACTS | {"internals.websockets", "internals.websockets_client", "internals.picows"}),
     },
     "bridge": {"gevent", "greenlet", "hosting", "fast_paths", *CONTACTS, "internals.gevent"},
     "internals": set(),
@@ -57,10 +65,12 @@ LAYERS = {
     "internals.locust": {"locust", *CONTACTS},
     "internals.picows": {"picows", "aiofastnet", *CONTACTS},
     "internals.websockets": {"websockets", *CONTACTS},
+    "internals.websockets_client": {"websockets"},
     "hosting": set(),
     "fast_paths": set(),
     "exceptions": {"websockets"},
     "command": {"demo", "recording"},
+    "protocols": {"client", "exceptions", "websockets", "gql", "socketio", "engineio"},
     "masking": {"secrets"},
     "secrets": set(),
     "tracebacks": set(),
@@ -91,12 +101,30 @@ ORDER = """
     client.opening.handshake    the opening handshake that the settings ask for
     client.opening.connect
     client.session              staying connected
+    client.current              whose client it is
     client.connection           what a task holds
+    client.websockets_api       the same in the words of websockets
     client.client               makes connections
     client                      the public names
+    protocols                   other people's libraries over its connections
 
     statistics                  from operations to Locust's numbers
+    requirements                pass or fail
     pacing                      load as it is meant: ticks and arrivals
+    together                    what users do together: broadcasts, rendezvous, storms
+    fleet.counters              what this process counts
+    fleet.numbers
+    fleet.transport             from the workers to the master
+    fleet.history
+    fleet.files
+    fleet.summary
+    fleet.metrics               the numbers as metrics
+    fleet.prometheus
+    fleet.opentelemetry
+    fleet.web
+    fleet.generator             how late each process is, and whether its times are partly its own
+    fleet                       what master and workers know together
+    view                        where people look: the tab and the report
     http_session                Locust's side
     request_events
     cancelled_waits
@@ -119,8 +147,11 @@ PARTS_OF_A_CONNECTION = [
     "client/messages/auto_replies.py",
     "client/messages/queue.py",
     "client/messages/requests.py",
+    "client/messages/reading.py",
     "client/messages/router.py",
+    "client/messages/streams.py",
     "client/messages/subscriptions.py",
+    "client/messages/tracking.py",
     "client/observing/flight_recorder.py",
     "client/session/pings.py",
 ]
@@ -128,7 +159,11 @@ MOST_MEMBERS = 8
 # The interface between engines and connections is one thing for both sides, and as wide as RFC 6455 makes it.
 ENGINE_INTERFACE = {"Wire", "Sink", "Engine"}
 WHOLE_CONNECTION = {"WebSocketConnection", "ConnectionLifecycle"}
-MAY_NAME_IT = {"client", "client.client", "client.connection", "client.session.lifecycle", "users"}
+MAY_NAME_IT = {
+    *("client", "client.client", "client.connection", "client.session.lifecycle", "users"),
+    # These use a connection as a task does.
+    *("client.websockets_api", "protocols.gql", "protocols.socketio", "together.fanout", "together.storm"),
+}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -260,7 +295,10 @@ def test_no_part_names_the_whole_connection(path: Path) -> None:
         ("locust_ws_async.exceptions", ["locust", "gevent", "greenlet", "picows"]),
         ("locust_ws_async.command", ["locust", "gevent", "greenlet", "picows"]),
         ("locust_ws_async.recording", ["locust", "gevent", "greenlet", "picows", "websockets"]),
-        ("locust_ws_async.users", ["picows", "python_socks"]),  # they are optional
+        (
+            "locust_ws_async.users",
+            ["picows", "python_socks", "prometheus_client", "opentelemetry"],
+        ),  # they are optional
     ],
 )
 def test_a_layer_needs_nothing_from_above(module: str, missing: list[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from locust import task
 
-from benchmarks.hosts import LocustHost, end_of_user, restart_statistics_on_signal
+from benchmarks.hosts import LocustHost, end_of_user, leave_out_what_seconds_cost, restart_statistics_on_signal
 from benchmarks.workload import Workload, versions
 from locust_ws_async import AsyncWebSocketUser
 
@@ -15,6 +15,7 @@ COMPRESSES = True
 
 workload = Workload.of_this_process()
 restart_statistics_on_signal()
+leave_out_what_seconds_cost()
 
 
 class EchoUser(AsyncWebSocketUser):

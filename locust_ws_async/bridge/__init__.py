@@ -12,7 +12,8 @@
         executor     GreenletExecutor: blocking calls in greenlets beside the loop
 """
 
+from .isolation import watch_blocking
 from .loop import GreenletEventLoop
 from .loop_host import LoopHost
 
-__all__ = ["GreenletEventLoop", "LoopHost"]
+__all__ = ["GreenletEventLoop", "LoopHost", "watch_blocking"]

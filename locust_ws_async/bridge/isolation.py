@@ -16,7 +16,8 @@ The rules of this file:
 3. A coroutine that *blocks* through gevent (``time.sleep``, ``requests``, a lock) does not know about us. All of gevent
    blocks in ``hub.switch()``; :func:`isolate` puts ours in its place. It costs one Python call, and only where
    somebody blocks.
-   A loop of ours is told, so that what its descriptors have to say waits until the greenlet is back.
+   A loop of ours is told, so that what its descriptors have to say waits until the greenlet is back. Who wants to know
+   how long coroutines block is told too, by :func:`watch_blocking`.
 4. A kill that arrives in a coroutine that blocks is a cancellation there, as in one that awaits. The loop is told,
    since that coroutine may await something in a ``finally``, swallow it, or belong to a background task.
 5. A loop of somebody else's (``asyncio.run()`` in a greenlet of the locustfile) may wait already when the first of ours
@@ -38,7 +39,7 @@ import functools
 import sys
 from asyncio import Task
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from gevent import GreenletExit
 from gevent.hub import Hub, get_hub
@@ -48,7 +49,7 @@ from ..hosting import cancellation_of
 from ..internals.cpython import current_task, enter_task, get_running_loop, leave_task, set_running_loop
 from ..internals.gevent import hub_switch_override, override_hub_switch
 
-__all__ = ["BlockingAware", "isolate", "park"]
+__all__ = ["BlockingAware", "BlockingWatch", "isolate", "park", "watch_blocking"]
 
 _switch = greenlet.switch  # not hub.switch(), which is for those that block
 
@@ -69,6 +70,25 @@ class BlockingAware:
     def on_kill(self, task: Task[Any] | None, exc: GreenletExit) -> None:
         """Called when *exc* was thrown in meanwhile; the greenlet was blocked in *task*, or else in a callback."""
         raise NotImplementedError
+
+
+class BlockingWatch(Protocol):
+    """Is told of each time that a coroutine or a callback of a loop blocks, in the greenlet that blocks."""
+
+    def on_block(self) -> Any:
+        """Called before the greenlet leaves for the hub; what it returns, `on_unblock` gets."""
+
+    def on_unblock(self, before: Any) -> None:
+        """Called when it is back, however it came back, on top of the stack that blocked. It must not raise."""
+
+
+_watch: BlockingWatch | None = None
+
+
+def watch_blocking(watch: BlockingWatch | None) -> None:
+    """Let *watch* know from now on, in place of the one before it; None: nobody."""
+    global _watch
+    _watch = watch
 
 
 def isolate(hub: Hub) -> None:
@@ -101,6 +121,8 @@ def _blocking_switch(switch: Callable[[], Any]) -> Any:
         leave_task(loop, task)
     if aware is not None:
         aware.on_block()
+    watch = _watch
+    before = None if watch is None else watch.on_block()
     set_running_loop(None)
     try:
         return switch()
@@ -118,6 +140,8 @@ def _blocking_switch(switch: Callable[[], Any]) -> Any:
         if task is not None:
             enter_task(loop, task)
         sys.set_asyncgen_hooks(*hooks)
+        if watch is not None:
+            watch.on_unblock(before)
 
 
 class _BlockingSwitch(functools.partial[Any]):

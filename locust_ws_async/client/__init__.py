@@ -5,7 +5,7 @@
     client      WebSocketClient makes connections, one client for each user
     connection  WebSocketConnection is what a task holds: it sends, receives, measures
     session/    staying connected: the life of a connection, reconnects, pings
-    messages/   who gets which message: requests, subscriptions, automatic replies, the queue of recv
+    messages/   who gets which message: requests, streams, subscriptions, automatic replies, the queue of recv
     opening/    from a URL to an open connection: name lookup, proxies, TLS, the opening handshake
     wire/       from bytes to frames and back: the two engines behind one interface
     observing/  what is told: events, names of rows, counts, recordings
@@ -19,10 +19,14 @@ from .connection import WebSocketConnection
 from .messages.auto_replies import KeepaliveRule, echo, every, ignore, reply
 from .messages.matching import any_message, json_field, json_subset, prefix, regex
 from .messages.requests import MessageWait, Reply
+from .messages.streams import MessageStream, StreamContext
 from .messages.subscriptions import Subscription
+from .messages.tracking import Tracker
 from .observing.events import (
     ALL_ROWS,
     CONNECT,
+    FIRST,
+    GAP,
     KEEPALIVE,
     PING,
     PUSH,
@@ -32,9 +36,10 @@ from .observing.events import (
     REQUEST,
     SEND,
     SESSION,
+    STREAM,
     Report,
 )
-from .observing.stats import Session, Statistics
+from .observing.stats import Session, Statistics, StreamCounts
 from .observing.timing import ConnectPhases
 from .opening.cookies import HTTPSession
 from .opening.source_addresses import SourceAddresses
@@ -51,6 +56,8 @@ __all__ = [
     "ALL_ROWS",
     "CONNECT",
     "ENGINES",
+    "FIRST",
+    "GAP",
     "KEEPALIVE",
     "PING",
     "PUSH",
@@ -60,6 +67,7 @@ __all__ = [
     "REQUEST",
     "SEND",
     "SESSION",
+    "STREAM",
     "Backoff",
     "ConnectContext",
     "ConnectOptions",
@@ -69,13 +77,17 @@ __all__ = [
     "Exchange",
     "HTTPSession",
     "KeepaliveRule",
+    "MessageStream",
     "MessageWait",
     "Reply",
     "Report",
     "Session",
     "SourceAddresses",
     "Statistics",
+    "StreamContext",
+    "StreamCounts",
     "Subscription",
+    "Tracker",
     "WebSocketClient",
     "WebSocketConnection",
     "any_message",

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from time import monotonic, perf_counter
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Never, Unpack
 
 from websockets.frames import Close
 
 from ..exceptions import CatchResponseError, ConnectError
 from .connection import WebSocketConnection
+from .current import current_client
 from .lazy_coroutine import LazyCoroutine
 from .observing.events import ALL_ROWS, ErrorKinds, Report
 from .observing.names import row_name
+from .observing.tally import OpenConnections, Tally
 from .observing.timing import ConnectPhases
 from .opening.connect import connect_to_url, engine_settings
 from .opening.cookies import HTTPSession
@@ -28,7 +30,10 @@ from .session.reports import NOTHING_CAME, Waited
 from .wire import load_engine
 from .wire.interface import Sink
 
-__all__ = ["ConnectContext", "URLFunction", "WebSocketClient"]
+if TYPE_CHECKING:
+    from .websockets_api import connect as websockets_connect
+
+__all__ = ["ConnectContext", "URLFunction", "WebSocketClient", "checked_rows"]
 
 URLFunction = Callable[[], str | Awaitable[str]]
 """Gives the path or URL of each attempt to connect; may be ``async def``."""
@@ -54,6 +59,7 @@ class WebSocketClient:
         refresh: called before each connect; may set ``base_url`` and ``options``.
         engine: "websockets" or "picows".
         reported: the row types to report.
+        reports: the row types of which another function than ``report`` takes the operations.
         connect_backoff: after a failed connect, the next one begins no sooner than this, so that a task that keeps
             failing does not spin. Operations on a connection that is over are slowed down in the same way. None for no
             wait.
@@ -66,6 +72,7 @@ class WebSocketClient:
             a handler they are escalated.
         new_socket: makes sockets; for an environment that replaces :class:`socket.socket`.
         http_session: whose cookies and headers ``share_cookies`` and ``share_headers`` mean.
+        tally: where the connections are counted, for clients to share; by default one of its own.
     """
 
     def __init__(
@@ -77,6 +84,7 @@ class WebSocketClient:
         refresh: Callable[[], object] | None = None,
         engine: str = "websockets",
         reported: Collection[str] = ALL_ROWS,
+        reports: Mapping[str, Report] = MappingProxyType({}),
         connect_backoff: Backoff | None = None,
         stopping: Callable[[], bool] = lambda: False,
         waited: Waited = lambda operation, name, seconds, never: None,
@@ -85,6 +93,7 @@ class WebSocketClient:
         control_flow: tuple[type[Exception], ...] = (),
         new_socket: SocketFactory = socket.socket,
         http_session: HTTPSession | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self.base_url = base_url
         self.report = report
@@ -92,15 +101,16 @@ class WebSocketClient:
         self._refresh = refresh
         self.engine = load_engine(engine)
         self.engine.check_settings(engine_settings(self.options))
-        self.reported = _checked_rows(reported)
+        self.reported = checked_rows(reported, "reported")
+        self._reports = reports
         if connect_backoff is not None and not isinstance(connect_backoff, Backoff):
             raise TypeError(f"connect_backoff must be a Backoff(...) or None, not {connect_backoff!r}")
         self.escalate = escalate or _to_exception_handler
         self.error_kinds = ErrorKinds((AssertionError, CatchResponseError, *check_errors), control_flow)
         self.new_socket = new_socket
         self.http_session = http_session
-        self.connections: set[WebSocketConnection] = set()
-        """The connections that are open."""
+        self.connections = OpenConnections(Tally() if tally is None else tally)
+        """The connections that are open, or lost and being made again."""
         self.ever_connected = False
         self.connect_backoff = connect_backoff
         self.stopping = stopping
@@ -156,6 +166,21 @@ class WebSocketClient:
             return ConnectContext(self, path_or_url, name, merged)
         url = join_url(self.base_url, path_or_url)
         return ConnectContext(self, url, _name(name, path_or_url, url, merged), merged)
+
+    def websockets_connect(self, uri: str, **keywords: Any) -> websockets_connect:
+        """
+        Connect as ``websockets.connect`` does, for libraries that expect it: to be awaited, entered, or iterated over.
+
+        The connections have the API of ``websockets``' own, and the rows of ours. See
+        :class:`~locust_ws_async.client.websockets_api.connect` for the keywords; one that is unknown raises.
+        """
+        from .websockets_api import connect  # only now: nothing else of this client needs so much of websockets
+
+        token = current_client.set(self)
+        try:
+            return connect(uri, **keywords)
+        finally:
+            current_client.reset(token)
 
     async def open_connection(
         self, url: str | URLFunction, name: str | Callable[[str], str] | None, options: ConnectOptions
@@ -238,11 +263,12 @@ class WebSocketClient:
 
     def report_of(self, request_type: str) -> Report | None:
         """Return what takes the operations of this type; None if they are not reported."""
-        return self.report if request_type in self.reported else None
+        return self._reports.get(request_type, self.report) if request_type in self.reported else None
 
     def note_cancelled(self, operation: str, name: str, started: float, never: str) -> None:
         """Tell of a wait that was cancelled, if that is because the user stops: it has no row."""
         if self.stopping():
+            self.connections.tally.cancelled_waits += 1
             self.waited(operation, name, perf_counter() - started, never)
 
     async def aclose(self, timeout: float | None = None) -> None:
@@ -306,14 +332,20 @@ def _to_exception_handler(exc: BaseException) -> None:
     )
 
 
-def _checked_rows(reported: Collection[str]) -> frozenset[str]:
-    if isinstance(reported, str) or not isinstance(reported, Collection):
-        raise TypeError(f'reported must be a set of row types, {{"WS CONNECT"}} for instance, not {reported!r}')
-    if unknown := frozenset(reported) - ALL_ROWS:
+def checked_rows(rows: Collection[str], setting: str) -> frozenset[str]:
+    """
+    Return the row types that a setting names.
+
+    Raises:
+        TypeError, ValueError: it names none, or unknown ones.
+    """
+    if isinstance(rows, str) or not isinstance(rows, Collection):
+        raise TypeError(f'{setting} must be a set of row types, {{"WS CONNECT"}} for instance, not {rows!r}')
+    if unknown := frozenset(rows) - ALL_ROWS:
         raise ValueError(
-            f"reported: unknown row type {sorted(map(str, unknown))[0]!r}; there are: {', '.join(sorted(ALL_ROWS))}"
+            f"{setting}: unknown row type {sorted(map(str, unknown))[0]!r}; there are: {', '.join(sorted(ALL_ROWS))}"
         )
-    return frozenset(reported)
+    return frozenset(rows)
 
 
 def _name(name: str | Callable[[str], str] | None, path_or_url: str, url: str, options: ConnectOptions) -> str:

@@ -24,9 +24,11 @@ from .messages.matching import Correlation, Match, any_message, checked_match, t
 from .messages.message import Received, encode
 from .messages.queue import PLACE_BYTES, BoundedQueue
 from .messages.requests import MessageWait, PendingWaits
-from .messages.router import MessageRouter
+from .messages.router import MessageRouter, StreamRouter
 from .messages.since import checked_since
+from .messages.streams import StreamContext, StreamRules, Streams
 from .messages.subscriptions import Handler, SentAt, Subscription, Subscriptions
+from .messages.tracking import FieldOf, Tracker
 from .observing.events import PING, RECV, SEND
 from .observing.flight_recorder import recorder_for
 from .observing.log import warn_once
@@ -36,7 +38,7 @@ from .session.reports import ConnectionOwner
 from .session.state import RFC_STATES, State
 from .session.waiting import WAITING_INLINE
 from .wire.closing import code_in_frame
-from .wire.frames import TEXT
+from .wire.frames import BINARY, TEXT
 from .wire.interface import Sink
 
 __all__ = ["DEFAULT", "Latency", "WebSocketConnection"]
@@ -377,6 +379,7 @@ class WebSocketConnection(ConnectionLifecycle):
         waited = arrived - called
         if waited < 0.0:
             self.queue_wait = -waited
+            self.client.connections.tally.queue_waited(-waited)
             waited = 0.0
         else:
             self.queue_wait = 0.0
@@ -446,6 +449,18 @@ class WebSocketConnection(ConnectionLifecycle):
         self.enable_inline_wait()
         return self._router
 
+    @property
+    def _stream_router(self) -> StreamRouter:
+        """The router, with streams and trackers from now on."""
+        router = self.router
+        if not isinstance(router, StreamRouter):
+            streams = Streams(self, self._loop, self._new_stream_queue)
+            self._router = router = StreamRouter(self, router, streams)
+        return router
+
+    def _new_stream_queue(self) -> BoundedQueue[Any]:
+        return BoundedQueue(self, *self._queue_settings, ("a stream", "Iterate faster"))
+
     def request(
         self,
         payload: Any,
@@ -498,16 +513,10 @@ class WebSocketConnection(ConnectionLifecycle):
             ConnectionClosed: the connection is over, or ended before the reply.
             ValueError: the request has no such field as ``json_field`` looks for, or ``since`` is in the future.
         """
-        text = bytes(payload) if isinstance(payload, (bytearray, memoryview)) else payload
-        if not isinstance(text, (str, bytes)):
-            text = dumps(payload, separators=(",", ":"))
-        if isinstance(match, Correlation):
-            key = match.key_of_request(text)
-        else:
-            key = None
-            if not callable(match):
-                checked_match(match, "request")
-        return self._message_wait((*encode(text), key), match, timeout, name, False, catch_response, since)
+        if not callable(match) and not isinstance(match, Correlation):
+            checked_match(match, "request")
+        request = _encoded_request(payload, match)
+        return self._message_wait(request, match, timeout, name, False, catch_response, since)
 
     def expect(
         self,
@@ -556,6 +565,125 @@ class WebSocketConnection(ConnectionLifecycle):
         return MessageWait(
             self, self.error_kinds, self.router.pending, payload, match, timeout, name, optional, checked, instant
         )
+
+    def stream(
+        self,
+        payload: Any,
+        *,
+        end: Match,
+        match: Match | Correlation = any_message,
+        item: Match | None = None,
+        name: str | None = None,
+        since: SupportsFloat | None = None,
+        first_timeout: float | None = DEFAULT,
+        gap_timeout: float | None = DEFAULT,
+        timeout: float | None = None,
+        gaps: bool = True,
+    ) -> StreamContext:
+        """
+        Send a message whose answer comes in many, and iterate over them::
+
+            async with line.stream(prompt, match=json_field("response_id"), end=json_subset({"type": "done"})) as turn:
+                async for delta in turn: ...
+
+        The rows: ``WS REQUEST`` has the time from just before the send to the arrival of the end, and the bytes of all
+        messages; it is reported when the block is left. ``WS FIRST`` has the time to the arrival of the first item.
+        ``WS GAP`` has the time from the arrival of each item to that of the next; those of a second are reported
+        together. What a timeout or a loss of the connection ends is a failed ``WS REQUEST``; so is ``WS FIRST``, if
+        there was no item yet, and ``WS GAP``, if ``gap_timeout`` was exceeded.
+
+        The connection stays free for others: any task, the one that iterates too, may send and receive meanwhile.
+        Items that the block has not asked for yet wait, at most ``max_queue``.
+
+        An ``AssertionError`` or ``CatchResponseError`` in the block makes the ``WS REQUEST`` a failure, and ends there.
+        Any other exception makes it a failure too, and is raised.
+
+        Who leaves the block before the end has cut the stream: it has no ``WS REQUEST`` row, as if it had been
+        cancelled, and what still comes of it is discarded, for a minute, up to its end. An end that comes after a
+        timeout is a row ``<name> (late)``. Cancelling cuts the stream too. What is sent stays sent.
+
+        Args:
+            payload: str or bytes-like, or anything else to send as JSON; None sends nothing, where the server speaks
+                by itself. Then the stream also takes what has come already and waits for ``recv``.
+            end: what the last message looks like: a predicate. If ``item`` matches it too, it is the last item.
+            match: which messages belong to the stream: :func:`json_field` for those with the id of ``payload``, or a
+                predicate; by default all of them.
+            item: which of these are items: a predicate; by default all but the end. Those that are neither items nor
+                the end go to others.
+            name: the rows' name; by default the connection's.
+            since: count the times from this instant, a ``time.perf_counter()`` or a ``connection.arrived``, and not
+                from the send. The timeouts count from the call all the same.
+            first_timeout: seconds until the first item, or the end, must have come; None for no limit; by default
+                ``request_timeout``.
+            gap_timeout: seconds from an item to the next, or to the end; None and the default as for the first.
+            timeout: seconds until the end must have come; None for no limit.
+            gaps: False reports no ``WS GAP`` rows.
+
+        Raises:
+            MessageTimeout: from the loop over the stream: it did not go on in time.
+            ConnectionClosed: the connection is over, or ended before the stream did.
+            TypeError, ValueError: at once, for a wrong argument, or if the payload has no such field as ``json_field``
+                looks for.
+        """
+        rules = StreamRules(
+            match=match,
+            item=item,
+            end=end,
+            name=self.name if name is None else name,
+            first_timeout=self._options.request_timeout if first_timeout is DEFAULT else first_timeout,
+            gap_timeout=self._options.request_timeout if gap_timeout is DEFAULT else gap_timeout,
+            timeout=timeout,
+            reports_gaps=gaps,
+        )
+        if payload is None and isinstance(match, Correlation):
+            raise TypeError("stream: json_field finds an answer by the id in the payload, and there is none")
+        request = None if payload is None else _encoded_request(payload, match)
+        instant = None if since is None else checked_since(since)
+        return StreamContext(self, self.error_kinds, self._stream_router.streams, request, rules, instant)
+
+    def track(
+        self,
+        *,
+        seq: FieldOf,
+        key: FieldOf | None = None,
+        match: Match | None = None,
+        name: str | None = None,
+        resume: bool = False,
+        window: int = 100,
+    ) -> Tracker:
+        """
+        Follow the numbers of messages, each of which should be one more than the one before: are some missing, do some
+        come twice, out of order, or does the numbering begin again? Everybody gets the messages all the same. Those
+        that are here already and wait for ``recv`` count too.
+
+        Each incident is a failed ``WS STREAM`` row with a constant text; what follows it at once and is of the same
+        kind belongs to it. When the tracking ends, that is one more count of the row, a success. ``Tracker.counts``,
+        and ``connection.stats.streams`` by name, say how many numbers each of them concerned.
+
+        Args:
+            seq: the JSON field with the number, an int: a name, or a tuple of names and indexes; or a function from the
+                message to it. Without a ``match``, messages that have no such field are of another kind.
+            key: where each of several numberings has a key: its field, or a function. What it gives must be hashable.
+            match: which messages are numbered: a predicate. One without a number is then an incident.
+            name: the row's name; by default the connection's.
+            resume: whether the numbers go on across a reconnect, so that what the outage has cost is missing. By
+                default each session begins anew.
+            window: how many numbers behind the highest one a number may come. What has not come by then is missing;
+                0 for a server that never mixes them up. At most so many numbers are remembered for each key.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong.
+        """
+        router = self._stream_router
+
+        def remove(tracker: Tracker) -> None:
+            router.trackers = [other for other in router.trackers if other is not tracker]
+
+        tracker = Tracker(self, remove, seq, key, match, self.name if name is None else name, resume, window)
+        for message, _, arrived in self.queue:
+            tracker.observe(message, arrived)
+        router.trackers.append(tracker)
+        return tracker
 
     def on(self, match: Match, handler: Handler, *, name: str | None = DEFAULT) -> Subscription:
         """
@@ -700,6 +828,18 @@ class WebSocketConnection(ConnectionLifecycle):
         # Also after an exception with 1000, where websockets sends 1011: a failed check or a user that is stopped is
         # the author's business, and should not look like a broken client in the server's log.
         await self.close()
+
+
+def _encoded_request(payload: Any, match: Match | Correlation) -> tuple[int, bytes, Any]:
+    """The opcode and the bytes of a request, and the id by which its answer is found."""
+    text: str | bytes
+    if isinstance(payload, (bytes, bytearray, memoryview)):
+        opcode, text = BINARY, bytes(payload)
+        data = text
+    else:
+        opcode, text = TEXT, payload if isinstance(payload, str) else dumps(payload, separators=(",", ":"))
+        data = text.encode()
+    return opcode, data, match.key_of_request(text) if isinstance(match, Correlation) else None
 
 
 # What Python's "was never awaited" says: the name that the author knows.

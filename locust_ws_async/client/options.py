@@ -11,6 +11,7 @@ import socket
 import ssl as ssl_module
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, cast
 
 from ..masking import MASK
@@ -170,6 +171,11 @@ class ConnectOptions(_Derived):
     """What happens at ``max_queue`` or ``max_queue_bytes``. With ``"pause"`` nothing is read from the socket until half
     of the messages are taken, which also delays pings and pongs. With ``"drop"`` the oldest messages are dropped, and
     ``stats.messages_dropped`` counts them. With ``"fail"`` the connection ends with close code 1008."""
+
+    read_rate: float | None = None
+    """The most bytes a second to read, frames and all, as a client on a slow network reads: TCP then slows the server
+    down. They come in steps of a tenth of a second, as far as the network and TLS deliver them so. What waits unread
+    delays pings and pongs too. None reads at once what there is."""
 
     open_timeout: float | None = 10.0
     """Seconds that a connect may take: name lookup, TCP, proxy, TLS, opening handshake and redirects together. None
@@ -361,6 +367,7 @@ class ConnectSettings(TypedDict, total=False):
     max_queue: int | None
     max_queue_bytes: int | None
     overflow: Literal["pause", "drop", "fail"]
+    read_rate: float | None
     open_timeout: float | None
     close_timeout: float
     on_connected_timeout: float | Literal["open_timeout"] | None
@@ -587,6 +594,13 @@ def _seconds(name: str, value: Any) -> Any:
     return _positive(name, value, "a number of seconds", (int, float))
 
 
+def _rate(name: str, value: Any) -> Any:
+    value = _positive(name, value, "a number of bytes a second", (int, float))
+    if value is not None and not isfinite(value):
+        raise ValueError(f"{name} must be a finite number of bytes a second, or None, not {value!r}")
+    return value
+
+
 def _on_connected_timeout(name: str, value: Any) -> Any:
     if isinstance(value, str):
         if value != "open_timeout":
@@ -671,6 +685,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "max_queue": _limit,
     "max_queue_bytes": _limit,
     "overflow": _overflow,
+    "read_rate": _rate,
     "open_timeout": _seconds,
     "close_timeout": _bounded_seconds,
     "on_connected_timeout": _on_connected_timeout,

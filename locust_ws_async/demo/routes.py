@@ -18,7 +18,8 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
 
-from websockets.exceptions import ProtocolError
+from websockets.asyncio.server import Server
+from websockets.exceptions import ConnectionClosed, ProtocolError
 from websockets.frames import CloseCode
 
 from .counting import CountedConnection
@@ -46,6 +47,8 @@ class Query:
         except ValueError:
             raise BadRequest(f"{name}={value}: must be a number") from None
 
+
+_rooms: dict[tuple[Server, str], set[CountedConnection]] = {}
 
 Route = Callable[[CountedConnection, Query, str], Awaitable[None]]
 """Called with the connection, the query and the last segment of the path."""
@@ -82,6 +85,28 @@ def interval_of(query: Query, rate: float) -> float:
     if not 0 < rate <= 10_000:
         raise BadRequest(f"rate={rate}: must be above 0 and at most 10000 pushes per second")
     return 1 / rate
+
+
+def numbering(query: Query) -> Callable[[int], list[int]]:
+    """
+    Return a function from the number of a push to the numbers to send in its place: itself, but for the query's faults.
+
+    Of every N, ``?lose=N`` leaves the last one out, ``?repeat=N`` sends it twice, and ``?swap=N`` sends it after the
+    next one. ``?restart=N`` begins at 0 again after N.
+    """
+    lose, repeat, swap, restart = (int(query.number(name, 0)) for name in ("lose", "repeat", "swap", "restart"))
+
+    def number(push: int) -> int:
+        return push % restart if restart else push
+
+    def numbers(push: int) -> list[int]:
+        if (lose and push % lose == lose - 1) or (swap and push % swap == swap - 1):
+            return []
+        again = [number(push)] if repeat and push % repeat == repeat - 1 else []
+        swapped = [number(push - 1)] if swap and push and push % swap == 0 else []
+        return [number(push), *again, *swapped]
+
+    return numbers
 
 
 def json_object(message: str | bytes) -> dict[str, Any]:
@@ -183,15 +208,18 @@ async def ocpp(connection: CountedConnection, _query: Query, _: str) -> None:
 async def ticker(connection: CountedConnection, query: Query, _: str) -> None:
     """Push ``{"seq": n, "sent_at": epoch seconds}`` ``?rate=`` times per second, ``?count=`` times in all, then close.
 
-    ``?skew=`` seconds are added to ``sent_at``, as by a server whose clock is wrong.
+    ``?skew=`` seconds are added to ``sent_at``, as by a server whose clock is wrong. For faults of ``seq`` see
+    ``numbering``.
     """
     interval, count, skew = interval_of(query, 1), query.number("count", float("inf")), query.number("skew", 0)
+    numbers = numbering(query)
 
     async def push() -> None:
-        async for number in ticks(interval):
-            if number >= count:
+        async for tick in ticks(interval):
+            if tick >= count:
                 break
-            await connection.send(json.dumps({"seq": number, "sent_at": time.time() + skew}))
+            for number in numbers(tick):
+                await connection.send(json.dumps({"seq": number, "sent_at": time.time() + skew}))
         await connection.close()
 
     await until_closed(connection, push())
@@ -200,14 +228,16 @@ async def ticker(connection: CountedConnection, query: Query, _: str) -> None:
 async def subscribe(connection: CountedConnection, query: Query, _: str) -> None:
     """Confirm ``{"subscribe": topic}``, then push ``?rate=`` times per second until ``{"unsubscribe": topic}`` comes.
 
-    A push is ``{"topic": topic, "seq": n, "sent_at": epoch seconds + skew}``.
+    A push is ``{"topic": topic, "seq": n, "sent_at": epoch seconds + skew}``. For faults of ``seq`` see ``numbering``.
     """
     interval, skew = interval_of(query, 10), query.number("skew", 0)
+    numbers = numbering(query)
     topics: dict[str, asyncio.Task[None]] = {}
 
     async def push(topic: str) -> None:
-        async for number in ticks(interval):
-            await connection.send(json.dumps({"topic": topic, "seq": number, "sent_at": time.time() + skew}))
+        async for tick in ticks(interval):
+            for number in numbers(tick):
+                await connection.send(json.dumps({"topic": topic, "seq": number, "sent_at": time.time() + skew}))
 
     async with asyncio.TaskGroup() as group:
         async for message in received(connection):
@@ -242,6 +272,21 @@ async def pings(connection: CountedConnection, query: Query, _: str) -> None:
                 return
 
     await until_closed(connection, ping())
+
+
+async def room(connection: CountedConnection, _query: Query, name: str) -> None:
+    """Send each message to everybody who is in the room of this name, its sender included."""
+    members = _rooms.setdefault((connection.server, name), set())
+    members.add(connection)
+    try:
+        async for message in received(connection):
+            for member in list(members):
+                with contextlib.suppress(ConnectionClosed):  # it is about to leave
+                    await member.send(message)
+    finally:
+        members.discard(connection)
+        if not members:
+            del _rooms[connection.server, name]
 
 
 async def cart_chat(connection: CountedConnection, query: Query, _: str) -> None:
@@ -291,6 +336,51 @@ async def cart_chat(connection: CountedConnection, query: Query, _: str) -> None
             else:
                 last_data = loop.time()
                 group.create_task(send_data(random.uniform(0.5, 1.5) * think))
+
+
+FRAME_SECONDS = 0.02
+AUDIO_FRAME = bytes(640)  # 20 ms of silence: 16 kHz, 16 bit, mono
+
+
+async def realtime(connection: CountedConnection, query: Query, _: str) -> None:
+    """Be a voice service: take audio as binary messages, and answer ``{"type": "respond", "response_id": ..}``.
+
+    The answer begins after ``?first=`` seconds: ``?frames=`` binary frames of 20 ms of audio, one every 20 ms, each
+    fifth with a ``{"type": "delta", "response_id": .., "text": ..}`` before it; then ``{"type": "done", ..}``.
+    Every other frame is ``?jitter=`` seconds late. ``?audio=0`` leaves the audio out.
+    ``{"type": "cancel", "response_id": ..}`` ends an answer before its next frame; its ``done`` has the status
+    "cancelled".
+    """
+    first, jitter = query.number("first", 0.2), query.number("jitter", 0)
+    frames, has_audio = query.number("frames", 50), query.number("audio", 1)
+    if not 0 <= jitter < FRAME_SECONDS:
+        raise BadRequest(f"jitter={jitter}: must be at least 0 and below {FRAME_SECONDS} seconds")
+    loop = asyncio.get_running_loop()
+    cancelled: set[Any] = set()
+
+    async def answer(response_id: Any, began: float) -> None:
+        for number in range(int(frames)):
+            await asyncio.sleep(began + first + number * FRAME_SECONDS + (number % 2) * jitter - loop.time())
+            if response_id in cancelled:
+                break
+            if number % 5 == 0:
+                delta = {"type": "delta", "response_id": response_id, "text": f"word {number // 5} "}
+                await connection.send(json.dumps(delta))
+            if has_audio:
+                await connection.send(AUDIO_FRAME)
+        status = "cancelled" if response_id in cancelled else "completed"
+        await connection.send(json.dumps({"type": "done", "response_id": response_id, "status": status}))
+
+    async with asyncio.TaskGroup() as group:
+        async for message in received(connection):
+            if isinstance(message, bytes):
+                continue
+            request = json_object(message)
+            if request.get("type") == "respond":
+                cancelled.discard(request.get("response_id"))
+                group.create_task(answer(request.get("response_id"), loop.time()))
+            elif request.get("type") == "cancel":
+                cancelled.add(request.get("response_id"))
 
 
 # ------------------------------------------------------------------------------------------ faults
@@ -372,8 +462,10 @@ ROUTES: dict[str, Route] = {
     "/ocpp/<charge-point>": ocpp,
     "/ticker": ticker,
     "/subscribe": subscribe,
+    "/room/<name>": room,
     "/pings": pings,
     "/cart/chat": cart_chat,
+    "/realtime": realtime,
     "/sink": sink,
     "/silent": silent,
     "/stalled": stalled,

@@ -71,6 +71,7 @@ class DemoServer:
         self._sessions: dict[str, str] = {}
         self._visits: dict[str, int] = {}
         self._opening: set[CountedConnection] = set()
+        self._is_out = False
         # A factory, which websockets documents but does not annotate.
         connection = cast(type[ServerConnection], functools.partial(CountedConnection, self._opening))
         self._serving = serve(
@@ -102,6 +103,19 @@ class DemoServer:
         for connection in self._opening:
             connection.transport.abort()  # websockets would wait for these until their handshake times out
         await self._serving.__aexit__(exc_type, exc_value, traceback)
+
+    async def outage(self, seconds: float) -> None:
+        """Be away for so long, as a service that crashes behind a load balancer.
+
+        Every connection is cut without a close frame, and handshakes are answered with 503.
+        """
+        self._is_out = True
+        try:
+            for connection in [*self._server.connections, *self._opening]:
+                connection.transport.abort()
+            await asyncio.sleep(seconds)
+        finally:
+            self._is_out = False
 
     @property
     def port(self) -> int:
@@ -135,6 +149,8 @@ class DemoServer:
         path, query = split(request)
         if not is_websocket(request):
             return self._page(path, query, request)
+        if self._is_out:
+            return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "The service is away for some seconds.\n")
         match path.split("/"):
             case ["", "reject", status]:
                 if status not in {str(int(known)) for known in http.HTTPStatus if known >= 200}:

@@ -29,6 +29,7 @@ from functools import lru_cache
 from heapq import heappop
 from operator import attrgetter
 from time import perf_counter
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from .checks import names_in, require, unsupported
@@ -46,6 +47,7 @@ __all__ = [
     "current_task",
     "enter_task",
     "exception_of",
+    "frame_of_thread",
     "get_frame",
     "get_running_loop",
     "leave_task",
@@ -158,6 +160,11 @@ else:
 
 
 get_frame = sys._getframe
+
+
+def frame_of_thread(ident: int) -> FrameType | None:
+    """Return the innermost frame of the thread with this ``get_ident()``; None if it runs no Python."""
+    return sys._current_frames().get(ident)
 
 
 def _check() -> None:

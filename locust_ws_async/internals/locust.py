@@ -13,13 +13,14 @@ from typing import Any
 
 from locust import TaskSet, User, html
 from locust.event import EventHook
-from locust.runners import Runner
+from locust.runners import MasterRunner, Runner, WorkerRunner
 from locust.stats import RequestStats, StatsEntry
 from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 
 from .checks import names_in, require
 
 __all__ = [
+    "before_quit",
     "is_running",
     "is_stopping",
     "is_waiting",
@@ -27,6 +28,7 @@ __all__ = [
     "listeners_of",
     "replace_root_task_set",
     "replace_sleep",
+    "send_report",
     "set_running",
     "set_stopping",
     "set_waiting",
@@ -45,6 +47,7 @@ def _check() -> None:
     require("Locust's StatsEntry", dir(StatsEntry), ["_cache_response_times"], "locust")
     require("Locust's get_html_report()", html.get_html_report.__code__.co_names, ["render_template_from"], "locust")
     require("Locust's EventHook", names_in(EventHook.__init__), ["_handlers"], "locust")
+    require("Locust's WorkerRunner", dir(WorkerRunner), ["_send_stats"], "locust")
 
 
 _check()
@@ -154,6 +157,26 @@ def stats_of(listener: Callable[..., Any]) -> RequestStats:
 def keep_response_times(entry: StatsEntry, second: int) -> None:
     """Let *entry* keep a copy of its response times, as they were at the end of this *second*."""
     entry._cache_response_times(second)
+
+
+# Runners
+
+
+def before_quit(runner: MasterRunner, call: Callable[[], None]) -> None:
+    """Let *call* be called before ``quit()`` of this *runner*, which the runner itself and Locust's main call."""
+    quit = runner.quit
+
+    def call_and_quit() -> None:
+        call()
+        quit()
+
+    changed: Any = runner
+    changed.quit = call_and_quit
+
+
+def send_report(runner: WorkerRunner) -> None:
+    """Let *runner* send its numbers to the master now."""
+    runner._send_stats()
 
 
 # The HTML report

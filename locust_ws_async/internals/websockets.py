@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from websockets.client import ClientProtocol
+from websockets.datastructures import Headers
 from websockets.uri import WebSocketURI
 from websockets.version import version
 
@@ -11,7 +14,15 @@ try:
 except ImportError:  # a platform without websockets' C extension
     from websockets.utils import apply_mask
 
-__all__ = ["apply_mask"]
+try:
+    from websockets.proxy import Proxy, get_proxy, parse_proxy
+except ImportError:  # websockets 15 has them elsewhere
+    from websockets.uri import Proxy, get_proxy, parse_proxy  # type: ignore[attr-defined, no-redef]
+
+__all__ = ["Proxy", "add_header", "apply_mask", "get_proxy", "parse_proxy"]
+
+# Without looking at the value once more. Before websockets 17 there was no other way.
+add_header: Callable[[Headers, str, str], None] = getattr(Headers, "set_insecure", Headers.__setitem__)
 
 
 def _check() -> None:

@@ -35,7 +35,7 @@ from .clock import began
 from .counters import arrived
 from .schedule import Rate, Schedule, checked_law, checked_rate
 
-__all__ = ["OnceThrough", "Source", "check_class"]
+__all__ = ["OnceThrough", "Source", "check_class", "virtual_users"]
 
 _MESSAGE = "ws_sources"
 _LOOK = 0.2  # seconds between two looks of the master at the users of its workers
@@ -44,6 +44,7 @@ _logger = logging.getLogger(__name__)
 
 _classes: dict[str, Any] = {}  # the user classes that have arrivals
 _sources: Counter[str] = Counter()  # that run in this process, by class
+_running: set[Source] = set()
 _everywhere: dict[str, int] = {}  # and on all workers, as the master said last; for a worker only
 
 
@@ -98,9 +99,10 @@ class Source:
         """Start virtual users until Locust stops this one. Then they have the time that Locust gives it."""
         set_running(self._user)
         _sources[self._name] += 1
+        _running.add(self)
         try:
             self._start_visitors()
-            for visitor in self._users():
+            for visitor in self.users():
                 if is_running(visitor):
                     set_stopping(visitor)
                 else:
@@ -109,6 +111,7 @@ class Source:
         finally:
             _sources[self._name] -= 1
             self._visitors.kill()
+            _running.discard(self)
 
     def _start_visitors(self) -> None:
         schedule = Schedule(self._rate, self._class.arrivals_law, perf_counter(), began())
@@ -147,7 +150,8 @@ class Source:
     def _gone(self, greenlet: Any) -> None:
         self._counters.running -= 1
 
-    def _users(self) -> list[Any]:
+    def users(self) -> list[Any]:
+        """Its virtual users that are there now."""
         return [greenlet.args[0] for greenlet in self._visitors if greenlet.args]  # as Locust finds its own
 
     def _rate(self, elapsed: float) -> float:
@@ -162,6 +166,11 @@ class Source:
             everywhere = _everywhere.get(self._name)
             return 1 / max(here, everywhere) if everywhere else 0.0
         return 1 / here
+
+
+def virtual_users() -> list[Any]:
+    """All virtual users of this process that are there now."""
+    return [user for source in list(_running) for user in source.users()]
 
 
 class _Override:

@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import Any
 
 from locust.env import Environment
-from locust.runners import WorkerRunner
+from locust.runners import LocalRunner, MasterRunner
 
 __all__ = ["began", "on_test_start", "run_id"]
 
@@ -40,7 +40,8 @@ def on_test_start(environment: Environment, **_: Any) -> None:
     """A listener of ``test_start``, which Locust fires on the master before it orders the first user."""
     global _began, _run_id
     options = environment.parsed_options
-    if not isinstance(environment.runner, WorkerRunner):
+    # A worker that joins while a test runs may be told to start before its runner has been made.
+    if isinstance(environment.runner, (LocalRunner, MasterRunner)):
         _run_id = time.time()
         if options is not None:
             setattr(options, _OPTION, _run_id)

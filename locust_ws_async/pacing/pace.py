@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from asyncio import sleep
 from collections.abc import Awaitable, Callable
 from time import perf_counter
@@ -132,8 +133,9 @@ class Pace:
             self._sleeping.get_loop().call_soon(_set, self._sleeping)
 
     def __del__(self) -> None:
-        # The loop over it was left, as a rule because the user ended: what was due by then was offered too.
-        if getattr(self, "_schedule", None) is not None:
+        # The loop over it was left, as a rule because the user ended: what was due by then was offered too. A task that
+        # somebody keeps keeps its pace, up to the end of the interpreter.
+        if getattr(self, "_schedule", None) is not None and not sys.is_finalizing():
             paced.owed += self.overdue()
 
     def _peek(self, horizon: float) -> float | None:

@@ -37,10 +37,24 @@ def _is_socketio(socket: Socket) -> bool:
     return bool(re.search(r"(?:^|&)EIO=\d", socket.url.query)) or "/socket.io/" in socket.url.path
 
 
+def _is_phoenix(socket: Socket) -> bool:
+    return socket.url.path.endswith("/websocket") and bool(re.search(r"(?:^|&)vsn=\d", socket.url.query))
+
+
 PROTOCOLS = (
-    Protocol("GraphQL", _offers("graphql-transport-ws|graphql-ws"), "docs/protocols.md has a user for it"),
-    Protocol("Socket.IO", _is_socketio, "docs/protocols.md has a user for it"),
+    Protocol(
+        "GraphQL",
+        _offers("graphql-transport-ws|graphql-ws"),
+        "docs/protocols.md has a user for it, and one with gql (locust_ws_async.protocols.gql)",
+    ),
+    Protocol(
+        "Socket.IO",
+        _is_socketio,
+        "locust_ws_async.protocols.socketio speaks it, and docs/protocols.md has a user for it",
+    ),
     Protocol("STOMP", _offers(r"v1\d\.stomp"), "docs/protocols.md has a user for it"),
+    Protocol("MQTT", _offers(r"mqtt(?:v3\.1)?"), "docs/protocols.md has a user for it, with aiomqtt"),
+    Protocol("Phoenix channels", _is_phoenix, "docs/protocols.md has a user for it"),
     Protocol("OCPP", _offers(r"ocpp\d[\d.]*"), "examples/ocpp_charge_point.py has a user for it"),
 )
 

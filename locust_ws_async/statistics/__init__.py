@@ -2,6 +2,7 @@
 
 buckets       how finely Locust's histograms tell times apart
 percentiles   percentiles of a row, exactly as far as its histogram goes
+last_reports  the master waits for the last report of each worker
 unread        how long bytes lay unread in each process
 end_of_run    what is printed, and written beside the CSV files, when a run is over
 """

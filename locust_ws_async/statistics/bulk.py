@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, cast
 
 import locust.stats
@@ -22,7 +22,7 @@ from locust.stats import RequestStats, StatsEntry
 
 from ..internals.locust import keep_response_times
 
-__all__ = ["counts_as_locust_does", "log_requests"]
+__all__ = ["counts_as_locust_does", "log_apart", "log_requests"]
 
 
 def log_requests(
@@ -31,6 +31,8 @@ def log_requests(
     names: Sequence[str],
     response_times: Sequence[float | None],
     response_lengths: Sequence[int],
+    *,
+    aggregated: bool = True,
 ) -> None:
     """
     Do what ``RequestStats.log_request`` does for each of these requests; one position in all sequences is one request.
@@ -38,6 +40,7 @@ def log_requests(
     Args:
         response_times: milliseconds, or None.
         response_lengths: bytes.
+        aggregated: False counts them in their rows only, and not in *Aggregated*.
 
     Raises:
         Exception: what a replaced ``bucket_response_time`` raises; nothing is counted then.
@@ -55,13 +58,23 @@ def log_requests(
     buckets = {key: _buckets(times) for key, (times, _) in rows.items()}
     now = time.time()
     total = stats.total
-    _log(total, response_times, response_lengths, now)
+    if aggregated:
+        _log(total, response_times, response_lengths, now)
     for key, (times, lengths) in rows.items():
         entry = stats.entries[key]
         _log(entry, times, lengths, now)
         for bucket, count in buckets[key].items():
             entry.response_times[bucket] += count
-            total.response_times[bucket] += count
+            if aggregated:
+                total.response_times[bucket] += count
+
+
+def log_apart(
+    stats: RequestStats, request_type: str, name: str, response_time: float | None, response_length: int
+) -> None:
+    """Count one request in its row only, and not in *Aggregated*. Reports of workers and the master keep the two apart,
+    and so do resets."""
+    stats.entries[name, request_type].log(cast(int, response_time), response_length)
 
 
 def _buckets(times: Sequence[float | None]) -> Counter[int]:
@@ -114,10 +127,11 @@ def _counts_the_same() -> bool:
         ("WS SEND", "/a", 1e-3, 70_000),
     ]
     one_by_one, at_once = RequestStats(), RequestStats()
-    for _ in range(2):
-        for request in requests:
-            one_by_one.log_request(*request)  # type: ignore[arg-type] # annotated with int
-        log_requests(at_once, *zip(*requests, strict=True))
+    for aggregated in (True, False, True):
+        log_requests(at_once, *zip(*requests, strict=True), aggregated=aggregated)
+        for request_type, name, response_time, length in requests:
+            log: Any = one_by_one.log_request if aggregated else partial(log_apart, one_by_one)  # annotated with int
+            log(request_type, name, response_time, length)
     return _comparable(one_by_one) == _comparable(at_once)
 
 

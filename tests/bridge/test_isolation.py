@@ -23,7 +23,7 @@ from gevent.monkey import is_module_patched
 from gevent.queue import Queue
 from gevent.socket import socketpair
 
-from locust_ws_async.bridge import LoopHost
+from locust_ws_async.bridge import LoopHost, watch_blocking
 
 from .helpers import hosting, native_thread, result, spawn, together, until
 
@@ -632,3 +632,63 @@ def test_a_foreign_loop_is_left_alone(host: LoopHost) -> None:
             own.run(hosted())
 
     assert together(plain, user, plain, user)[::2] == ["foreign", "foreign"]
+
+
+class Watch:
+    """Notes who blocks, and that it is back."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, object]] = []
+
+    def on_block(self) -> int:
+        self.calls.append(("block", None))
+        return len(self.calls)
+
+    def on_unblock(self, before: object) -> None:
+        assert asyncio.get_running_loop() is not None and asyncio.current_task() is not None
+        caller = sys._getframe()
+        while caller.f_code.co_filename != __file__ or caller.f_code.co_name == "on_unblock":
+            assert caller.f_back is not None
+            caller = caller.f_back
+        self.calls.append((caller.f_code.co_name, before))
+
+
+def test_who_watches_is_told_of_each_block_and_of_nothing_else() -> None:
+    watch = Watch()
+
+    async def blocks() -> None:
+        gevent.sleep(0.001)
+
+    async def awaits() -> None:
+        await asyncio.sleep(0.001)
+        await asyncio.to_thread(gevent.sleep, 0.001)
+
+    async def is_killed() -> None:
+        gevent.sleep(10)
+
+    with hosting() as host:
+        watch_blocking(watch)
+        try:
+            host.run(awaits())
+            host.call(gevent.sleep, 0.001)
+            gevent.sleep(0.001)
+            assert watch.calls == []
+            host.run(blocks())
+            assert watch.calls == [("block", None), ("blocks", 1)]
+        finally:
+            watch_blocking(None)
+        host.run(blocks())
+    assert len(watch.calls) == 2
+
+    def killed() -> None:
+        with hosting() as host:
+            host.run(is_killed())
+
+    watch_blocking(watch)
+    try:
+        greenlet = spawn(killed)
+        until(lambda: len(watch.calls) == 3)
+        greenlet.kill()
+    finally:
+        watch_blocking(None)
+    assert watch.calls[2:4] == [("block", None), ("is_killed", 3)]

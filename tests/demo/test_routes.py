@@ -144,6 +144,76 @@ def test_ticker_can_have_a_wrong_clock(shared_server: DemoServerProcess) -> None
     assert visit(shared_server, "/ticker?rate=100&skew=3600", receive_json)["sent_at"] > time.time() + 3000
 
 
+@pytest.mark.parametrize(
+    ("fault", "numbers"),
+    [
+        ("lose=3", [0, 1, 3, 4, 6, 7]),
+        ("repeat=3", [0, 1, 2, 2, 3, 4, 5, 5, 6, 7]),
+        ("swap=3", [0, 1, 3, 2, 4, 6, 5, 7]),
+        ("restart=3", [0, 1, 2, 0, 1, 2, 0, 1]),
+        ("restart=4&swap=3", [0, 1, 3, 2, 0, 2, 1, 3]),
+    ],
+)
+def test_ticker_can_have_wrong_numbers(shared_server: DemoServerProcess, fault: str, numbers: list[int]) -> None:
+    async def ticks(connection: ClientConnection) -> list[int]:
+        return [json.loads(message)["seq"] async for message in connection]
+
+    assert visit(shared_server, f"/ticker?rate=1000&count=8&{fault}", ticks) == numbers
+
+
+def test_subscribe_can_have_wrong_numbers(shared_server: DemoServerProcess) -> None:
+    async def exchange(connection: ClientConnection) -> list[int]:
+        await connection.send('{"subscribe": "gold"}')
+        await connection.recv()
+        return [(await receive_json(connection))["seq"] for _ in range(4)]
+
+    assert visit(shared_server, "/subscribe?rate=1000&lose=2", exchange) == [0, 2, 4, 6]
+
+
+class TestRealtime:
+    @staticmethod
+    async def answer(connection: ClientConnection) -> list[tuple[float, Any]]:
+        """All messages up to the end of the next answer, with when they came."""
+        messages: list[tuple[float, Any]] = []
+        while not messages or not isinstance(messages[-1][1], dict) or messages[-1][1]["type"] != "done":
+            message = await connection.recv()
+            messages.append((time.perf_counter(), message if isinstance(message, bytes) else json.loads(message)))
+        return messages
+
+    def test_answers_with_frames_and_text(self, shared_server: DemoServerProcess) -> None:
+        async def exchange(connection: ClientConnection) -> None:
+            await connection.send(bytes(640))
+            began = time.perf_counter()
+            await connection.send('{"type": "respond", "response_id": 1}')
+            messages = await self.answer(connection)
+            assert [message for _, message in messages] == [
+                {"type": "delta", "response_id": 1, "text": "word 0 "},
+                *[bytes(640)] * 5,
+                {"type": "delta", "response_id": 1, "text": "word 1 "},
+                bytes(640),
+                {"type": "done", "response_id": 1, "status": "completed"},
+            ]
+            assert messages[0][0] - began >= 0.1
+            assert messages[-1][0] - began >= 0.1 + 5 * 0.02 + 0.015  # the sixth frame is one of the late ones
+
+        visit(shared_server, "/realtime?first=0.1&frames=6&jitter=0.015", exchange)
+
+    def test_can_leave_the_audio_out_and_be_cancelled(self, shared_server: DemoServerProcess) -> None:
+        async def exchange(connection: ClientConnection) -> None:
+            await connection.send('{"type": "respond", "response_id": "a"}')
+            await connection.recv()
+            await connection.send('{"type": "cancel", "response_id": "a"}')
+            messages = [message for _, message in await self.answer(connection)]
+            assert {message["type"] for message in messages} <= {"delta", "done"}
+            assert messages[-1] == {"type": "done", "response_id": "a", "status": "cancelled"}
+
+        visit(shared_server, "/realtime?first=0&frames=100000&audio=0", exchange)
+
+    def test_a_jitter_of_a_whole_frame_is_none(self, shared_server: DemoServerProcess) -> None:
+        code, reason = visit(shared_server, "/realtime?jitter=0.02", close_of)
+        assert code == 1008 and reason is not None and "jitter" in reason
+
+
 def test_subscribe_pushes_the_topics_asked_for(shared_server: DemoServerProcess) -> None:
     async def exchange(connection: ClientConnection) -> None:
         await connection.send('{"subscribe": "gold"}')

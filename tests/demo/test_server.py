@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 import trustme
 from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from locust_ws_async.demo.server import DemoServer
 from tests.support import SCALE, DemoServerProcess, demo_server_process, eventually
@@ -50,6 +51,24 @@ def test_counts_messages_bytes_and_closes(server: DemoServerProcess) -> None:
     }
     assert stats["routes"] == {"/echo": stats["total"]}
     assert stats["rejected"] == {"403": 1}
+
+
+def test_an_outage_cuts_every_connection_and_rejects_new_ones_until_it_is_over() -> None:
+    async def main() -> None:
+        async with DemoServer() as server, connect(server.url + "/echo") as connection:
+            outage = asyncio.create_task(server.outage(3600))
+            await connection.wait_closed()
+            assert connection.close_code == 1006
+            with pytest.raises(InvalidStatus, match="503"):
+                await connect(server.url + "/echo")
+            outage.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await outage
+            async with connect(server.url + "/echo") as connection:
+                await connection.send("back")
+                assert await connection.recv() == "back"
+
+    asyncio.run(main())
 
 
 def test_login_by_http_then_websocket_with_the_cookie(shared_server: DemoServerProcess) -> None:

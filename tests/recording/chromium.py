@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import shutil
-import subprocess
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import websockets
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+from tests.chromium import CHROMIUM, DevTools, browser
 
-_OPTIONS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --remote-debugging-port=0"
-)
+__all__ = ["CHROMIUM", "record"]
 
 
 def record(page: str, script: str, folder: Path, *, seconds: float) -> dict[str, Any]:
@@ -34,16 +27,12 @@ def record(page: str, script: str, folder: Path, *, seconds: float) -> dict[str,
 
 
 async def _record(page: str, script: str, folder: Path) -> dict[str, Any]:
-    async with _browser(folder) as address, websockets.connect(address, max_size=None) as socket:
-        devtools = _DevTools(socket)
+    async with browser(folder) as address, websockets.connect(address, max_size=None) as socket:
+        devtools = DevTools(socket)
         reading = asyncio.create_task(devtools.read())
         try:
-            target = await devtools.call("Target.createTarget", url="about:blank")
-            attached = await devtools.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
-            devtools.session = attached["sessionId"]
-            await devtools.call("Page.enable")
-            await devtools.call("Page.navigate", url=page)
-            await devtools.loaded.wait()
+            await devtools.attach()
+            await devtools.go(page)
             await devtools.call("Network.enable")
             result = await devtools.call(
                 "Runtime.evaluate", expression=f"(async () => {{ {script} }})()", awaitPromise=True
@@ -54,57 +43,7 @@ async def _record(page: str, script: str, folder: Path) -> dict[str, Any]:
             reading.cancel()
 
 
-@contextlib.asynccontextmanager
-async def _browser(folder: Path) -> AsyncIterator[str]:
-    """A Chromium with an empty profile; gives the address of its DevTools."""
-    command = [str(CHROMIUM), *_OPTIONS.split(), f"--user-data-dir={folder / 'profile'}", "about:blank"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        port = folder / "profile" / "DevToolsActivePort"
-        while not (port.exists() and len(lines := port.read_text().splitlines()) == 2):
-            assert process.poll() is None, "Chromium ended by itself"
-            await asyncio.sleep(0.05)
-        yield f"ws://127.0.0.1:{lines[0]}{lines[1]}"
-    finally:
-        process.terminate()
-        process.wait()
-
-
-class _DevTools:
-    """A connection to DevTools: calls, and the events of the network in their order."""
-
-    def __init__(self, socket: Any) -> None:
-        self.session: str | None = None
-        self.events: list[tuple[str, dict[str, Any]]] = []
-        self.loaded = asyncio.Event()
-        self._socket = socket
-        self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
-
-    async def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        number = len(self._answers)
-        answer = self._answers[number] = asyncio.get_running_loop().create_future()
-        request: dict[str, Any] = {"id": number, "method": method, "params": parameters}
-        if self.session is not None:
-            request["sessionId"] = self.session
-        await self._socket.send(json.dumps(request))
-        return await answer
-
-    async def read(self) -> None:
-        async for text in self._socket:
-            message = json.loads(text)
-            if "id" in message:
-                answer = self._answers[message["id"]]
-                if "error" in message:
-                    answer.set_exception(RuntimeError(message["error"]["message"]))
-                else:
-                    answer.set_result(message["result"])
-            elif message["method"] == "Page.loadEventFired":
-                self.loaded.set()
-            elif message["method"].startswith("Network."):
-                self.events.append((message["method"].removeprefix("Network."), message["params"]))
-
-
-async def _as_har(devtools: _DevTools) -> dict[str, Any]:
+async def _as_har(devtools: DevTools) -> dict[str, Any]:
     """As Chrome's own export does it, with cookies ("HAR with sensitive data")."""
     entries: dict[str, dict[str, Any]] = {}
     offsets: dict[str, float] = {}  # from the clock of the events to that of the wall

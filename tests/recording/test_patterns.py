@@ -465,6 +465,8 @@ def test_connections_again_and_again() -> None:
         ("ws://h/socket.io/?EIO=4&transport=websocket", "", "Socket.IO"),
         ("ws://h/ws", "v12.stomp", "STOMP"),
         ("ws://h/cp", "ocpp1.6, ocpp2.0.1", "OCPP"),
+        ("ws://h/mqtt", "mqtt", "MQTT"),
+        ("ws://h/socket/websocket?vsn=2.0.0", "", "Phoenix channels"),
     ],
 )
 def test_protocols_that_are_known(url: str, protocol: str, name: str) -> None:

@@ -69,7 +69,12 @@ class Server:
 
     def counts(self) -> dict[str, Any]:
         """What the server has counted during this test, now that it has seen the end of every connection."""
-        total = eventually(lambda: (total := self._process.stats()["total"])["open"] == 0 and total)
+        eventually(lambda: self.open() == 0)
+        return self.counts_so_far()
+
+    def counts_so_far(self) -> dict[str, Any]:
+        """What the server has counted during this test."""
+        total = self._process.stats()["total"]
         counts = {
             name: value - self._before[name]
             for name, value in total.items()

@@ -79,10 +79,18 @@ class LocustRun:
 class LocustProcess:
     """A Locust that runs, with these arguments. Use :func:`locust` unless the test meets it on the way."""
 
-    def __init__(self, folder: Path, *arguments: str, python: tuple[str, ...] = ("-W", "error"), **env: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        python: tuple[str, ...] = ("-W", "error"),
+        prefix: tuple[str, ...] = (),
+        **env: str,
+    ) -> None:
+        """*prefix*: a command that runs it."""
         self._csv = folder / "run"
         self._notes = folder / "notes"
-        command = [sys.executable, *python, "-m", "locust", "--csv", str(self._csv), *arguments]
+        command = [*prefix, sys.executable, *python, "-m", "locust", "--csv", str(self._csv), *arguments]
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -91,7 +99,12 @@ class LocustProcess:
             text=True,
             cwd=folder,
             start_new_session=True,  # a group of its own, with the children of --processes
-            env={**os.environ, "PYTHONPATH": str(ROOT), "LOCUST_NOTES": str(self._notes), **env},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+                "LOCUST_NOTES": str(self._notes),
+                **env,
+            },
         )
 
     def notes(self) -> list[list[Any]]:

@@ -94,11 +94,11 @@ def check(result: LocustRun, processes: int) -> None:
     lags = {arrival: [lag for lags in result.noted(arrival) for lag in lags] for arrival in ("kernel", "read")}
     assert [len(each) for each in lags.values()] == [500, 500]
     # What the kernel says comes after what the server says, whose own delay it may have on a busy machine; it does not
-    # have that of this process. Two of five reads are held up, by 0.1 s on average.
+    # have that of this process. At least one read of twenty is held up, by 0.1 s on average.
     assert min(lags["kernel"]) > -0.001
-    assert nearest_rank(lags["read"], 0.9) > 0.1
-    assert nearest_rank(lags["kernel"], 0.9) < nearest_rank(lags["read"], 0.9) / 3
-    assert result.rows["WS REQUEST kernel"].average < result.rows["WS REQUEST read"].average - 20
+    assert nearest_rank(lags["read"], 0.98) > 0.1
+    assert nearest_rank(lags["kernel"], 0.98) < nearest_rank(lags["read"], 0.98) / 3
+    assert result.rows["WS REQUEST kernel"].average < result.rows["WS REQUEST read"].average - 3
     # The block at the end.
     block = result.stdout[result.stdout.index("Unread in the socket") :].splitlines()
     lines = [line.split() for line in block if re.search(r"\d ms .* ms .* ms", line)]

@@ -448,7 +448,7 @@ def test_a_stop_during_on_start(start: Start, server: Server) -> None:
     eventually(lambda: sum("begins" in note for note in locust.notes()) == 5)
     locust.process.terminate()
     result = locust.finish()
-    assert result.code == 0
+    assert result.code == 1 and result.exceptions == {"in the cleanup": 1}
     for user in ("Ends", "EndsPlain"):
         assert result.noted(user) == ["begins", "ends", "stops"]
     for user in ("Hangs", "HangsPlain", "Fails"):

@@ -21,7 +21,7 @@ REQUESTS = st.tuples(
     st.sampled_from(["WS SEND", "WS RECV"]), st.sampled_from(["/a", "/b"]), TIMES, st.integers(0, 10**6)
 )
 STEPS = st.lists(
-    st.lists(REQUESTS, min_size=1, max_size=20)  # one turn's
+    st.tuples(st.booleans(), st.lists(REQUESTS, min_size=1, max_size=20))  # one turn's: whether they are aggregated
     | st.sampled_from(["reset", "report", "next second", "other buckets"]),
     max_size=12,
 )
@@ -31,14 +31,17 @@ def tens(response_time: float) -> int:
     return int(response_time // 10) * 10
 
 
-def one_by_one(stats: RequestStats, requests: list[Request]) -> None:
-    for request in requests:
-        stats.log_request(*request)  # type: ignore[arg-type] # annotated with int
+def one_by_one(stats: RequestStats, aggregated: bool, requests: list[Request]) -> None:
+    for request_type, name, response_time, length in requests:
+        if aggregated:
+            stats.log_request(request_type, name, response_time, length)  # type: ignore[arg-type] # annotated with int
+        else:
+            stats.entries[name, request_type].log(response_time, length)  # type: ignore[arg-type]
 
 
-def at_once(stats: RequestStats, requests: list[Request]) -> None:
+def at_once(stats: RequestStats, aggregated: bool, requests: list[Request]) -> None:
     types, names, times, lengths = zip(*requests, strict=True)
-    bulk.log_requests(stats, types, names, times, lengths)
+    bulk.log_requests(stats, types, names, times, lengths, aggregated=aggregated)
 
 
 def digits(value: Any) -> Any:
@@ -54,8 +57,8 @@ def everything(stats: RequestStats) -> list[Any]:
 
 
 @given(STEPS, st.booleans())
-@example([[("WS SEND", "/a", 0.1, 1)] * 10], True)  # whose sum is not 1.0
-@example([[("WS SEND", "/a", 0.1, 1), ("WS RECV", "/a", 1e9, 1), ("WS SEND", "/a", 0.3, 1)]], False)
+@example([(True, [("WS SEND", "/a", 0.1, 1)] * 10)], True)  # whose sum is not 1.0
+@example([(True, [("WS SEND", "/a", 0.1, 1), ("WS RECV", "/a", 1e9, 1), ("WS SEND", "/a", 0.3, 1)])], False)
 def test_at_once_as_one_by_one(steps: list[Any], use_cache: bool) -> None:
     each, both = RequestStats(use_cache), []
     bulked = RequestStats(use_cache)
@@ -79,8 +82,8 @@ def test_at_once_as_one_by_one(steps: list[Any], use_cache: bool) -> None:
                 case "other buckets":
                     locust.stats.bucket_response_time = tens
                 case _:
-                    one_by_one(each, step)
-                    at_once(bulked, step)
+                    one_by_one(each, *step)
+                    at_once(bulked, *step)
             assert everything(each) == everything(bulked)
 
 
@@ -91,7 +94,7 @@ def test_a_request_is_counted_wholly_or_not_at_all(monkeypatch: pytest.MonkeyPat
     stats = RequestStats()
     monkeypatch.setattr(locust.stats, "bucket_response_time", refuses)
     with pytest.raises(ValueError, match="too slow"):
-        at_once(stats, [("WS SEND", "/a", 1.0, 1)])
+        at_once(stats, True, [("WS SEND", "/a", 1.0, 1)])
     assert (stats.total.num_requests, len(stats.entries)) == (0, 0)
 
 

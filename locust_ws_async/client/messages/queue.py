@@ -12,6 +12,7 @@ from ..observing.stats import Statistics
 from ..wire.interface import Wire
 from .matching import Match, clear_json_cache, matches
 from .message import Received
+from .reading import PingsForReading, ReadingPause
 
 __all__ = ["PLACE_BYTES", "BoundedQueue", "ReceiveQueue"]
 
@@ -19,13 +20,6 @@ PLACE_BYTES = 200
 """What a waiting message takes in memory beside its payload: about so much, for Python's objects."""
 
 Entry = TypeVar("Entry", bound=tuple[Any, ...])
-
-
-class PingsForQueue(Protocol):
-    """What :class:`BoundedQueue` tells the pings of its connection."""
-
-    def reading_resumed(self) -> None:
-        """A pong may be among what was not read for a while."""
 
 
 class ConnectionForQueue(Protocol):
@@ -38,7 +32,7 @@ class ConnectionForQueue(Protocol):
     def name(self) -> str: ...
 
     @property
-    def pings(self) -> PingsForQueue: ...
+    def pings(self) -> PingsForReading: ...
 
     @property
     def reading_paused(self) -> bool: ...
@@ -50,7 +44,7 @@ class ConnectionForQueue(Protocol):
     def wire(self) -> Wire: ...
 
 
-class BoundedQueue(deque[Entry]):
+class BoundedQueue(deque[Entry], ReadingPause):
     """
     A queue of tuples that begin with the fields of :class:`Received`: message, size in bytes, time of arrival.
 
@@ -66,6 +60,8 @@ class BoundedQueue(deque[Entry]):
     """
 
     __slots__ = ("_connection", "_consumer", "_overflow", "byte_limit", "bytes", "limit", "paused")
+
+    _connection: ConnectionForQueue
 
     def __init__(
         self,
@@ -85,7 +81,10 @@ class BoundedQueue(deque[Entry]):
         self.bytes = 0
         """How many they take. It is not 0 while reading is paused because of this queue."""
         self.paused = False
-        """Whether reading from the socket has stopped because of this queue."""
+
+    @property
+    def unread_because(self) -> str:
+        return f"the queue of {self._consumer[0].removesuffix('()')} is full (max_queue)"
 
     def put(self, entry: Entry) -> None:
         """Append a message that has to wait."""
@@ -109,10 +108,7 @@ class BoundedQueue(deque[Entry]):
             case "pause":
                 if not self.paused:
                     self._warn("Reading stops until half of them are taken, which also delays pings and pongs.")
-                    paused_already = self._connection.reading_paused
-                    self.paused = True
-                    if not paused_already:
-                        self._connection.wire.pause_reading()
+                    self.stop_reading()
             case "drop":
                 while self._exceeded:
                     self._warn("The oldest are dropped.")
@@ -120,15 +116,6 @@ class BoundedQueue(deque[Entry]):
             case "fail":
                 if self._exceeded:
                     self._connection.wire.fail(Close(1008, "receive queue full"))
-
-    def resume(self) -> None:
-        """Resume reading, however many messages wait here."""
-        self.paused = False
-        if not self._connection.reading_paused:
-            self._connection.pings.reading_resumed()
-            wire = self._connection.wire
-            if not wire.transport.is_closing():
-                wire.resume_reading()
 
     def discard(self) -> None:
         """Forget all messages."""

@@ -27,7 +27,7 @@ _told_of: set[str] = set()  # the names of waits that have timed out; the messag
 
 _SHOWN = 200  # characters or bytes of a message, in the log
 
-_NOT_READ = "no message that matches within the timeout, and none was read: the queue of {} is full (max_queue)"
+_NOT_READ = "no message that matches within the timeout, and none was read: {}"
 
 
 class PendingWait:
@@ -86,7 +86,7 @@ class ConnectionForWaits(Protocol):
     def queue(self) -> ReceiveQueue: ...
 
     @property
-    def reading_paused(self) -> bool: ...
+    def unread_because(self) -> str | None: ...
 
     @property
     def wait_for_io_inline(self) -> Callable[[], bool]: ...
@@ -299,9 +299,8 @@ class PendingWaits:
             if wait.future is None:
                 self.remove(wait)  # its reply is too late even to be reported as late
             elif not wait.future.done():
-                connection = self._connection
-                consumer = "recv" if connection.queue.paused else "a handler"
-                error = MessageTimeout(_NOT_READ.format(consumer)) if connection.reading_paused else MessageTimeout()
+                reason = self._connection.unread_because
+                error = MessageTimeout() if reason is None else MessageTimeout(_NOT_READ.format(reason))
                 error.__cause__ = wait.match_error
                 if wait.name not in _told_of:
                     self._tell_of_unmatched(wait)

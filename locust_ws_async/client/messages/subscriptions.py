@@ -17,10 +17,13 @@ from ..observing.events import PUSH, ErrorKinds, ReportOperation
 from .matching import Match, checked_match, field, matches
 from .queue import BoundedQueue, ReceiveQueue
 
-__all__ = ["Handler", "SentAt", "Subscription", "Subscriptions"]
+__all__ = ["Handler", "Observer", "SentAt", "Subscription", "Subscriptions"]
 
 Handler = Callable[[Any], Awaitable[None] | None]
 """Called with the message; may be ``async def``."""
+
+Observer = Callable[[Any, float], None]
+"""Called with the message, and with when it arrived (:func:`time.perf_counter`)."""
 
 SentAt = str | int | tuple[str | int, ...] | Callable[[Any], float]
 """Where the time of a push is: a JSON field (a name, an index, or a tuple of them), or a function of the message."""
@@ -32,7 +35,18 @@ _MAX_SECONDS = 1e11
 class Subscription:
     """What ``on`` and ``measure_push`` return: the messages that match, and what to do with them."""
 
-    __slots__ = ("_subscriptions", "consumes", "context", "handler", "match", "measure", "name", "returned")
+    __slots__ = (
+        "_subscriptions",
+        "consumes",
+        "context",
+        "handler",
+        "match",
+        "measure",
+        "name",
+        "observer",
+        "on_end",
+        "returned",
+    )
 
     def __init__(
         self,
@@ -49,6 +63,8 @@ class Subscription:
         self.handler = handler
         self.measure = measure
         self.consumes = consumes
+        self.observer: Observer | None = None
+        self.on_end: Callable[[bool], None] | None = None
         self.returned = False
         """Whether an ``async def`` handler has ever come to its end."""
         # Like a callback of asyncio, the handler runs in the context of the code that subscribed. So a handler that
@@ -151,6 +167,26 @@ class Subscriptions:
 
         return self._add(Subscription(self, match, name, handler, age, consumes))
 
+    def observe(self, match: Match, observer: Observer, on_end: Callable[[bool], None], consumes: bool) -> Subscription:
+        """
+        Show the messages that match to *observer*, as they arrive, without a row.
+
+        Args:
+            match: a predicate on the message.
+            observer: what it raises is escalated.
+            on_end: called when the connection is over for good, with whether this side has ended it.
+            consumes: False leaves the messages to others as well.
+        """
+        subscription = Subscription(self, match, None, None, None, consumes)
+        subscription.observer, subscription.on_end = observer, on_end
+        return self._add(subscription)
+
+    def finish(self, by_us: bool) -> None:
+        """The connection is over for good."""
+        for subscription in self._subscriptions:
+            if subscription.on_end is not None:
+                subscription.on_end(by_us)
+
     def _add(self, subscription: Subscription) -> Subscription:
         self._subscriptions.append(subscription)
         # Messages may have come before the task got here, right behind the handshake for instance.
@@ -175,6 +211,12 @@ class Subscriptions:
 
     def _handle(self, subscription: Subscription, message: str | bytes, size: int, arrived: float) -> None:
         if self._connection.killed:
+            return
+        if subscription.observer is not None:
+            try:
+                subscription.observer(message, arrived)
+            except BaseException as exc:
+                self._connection.escalate(exc)
             return
         push = _Push(message, size, arrived, subscription)
         if subscription.measure is not None:

@@ -8,6 +8,8 @@ from typing import Protocol
 __all__ = [
     "ALL_ROWS",
     "CONNECT",
+    "FIRST",
+    "GAP",
     "KEEPALIVE",
     "PING",
     "PUSH",
@@ -17,6 +19,7 @@ __all__ = [
     "REQUEST",
     "SEND",
     "SESSION",
+    "STREAM",
     "ErrorKinds",
     "Report",
     "ReportOperation",
@@ -28,13 +31,16 @@ RECOVERY = "WS RECOVERY"
 SEND = "WS SEND"
 RECV = "WS RECV"
 REQUEST = "WS REQUEST"
+FIRST = "WS FIRST"
+GAP = "WS GAP"
 PUSH = "WS PUSH"
+STREAM = "WS STREAM"
 PING = "WS PING"
 KEEPALIVE = "WS KEEPALIVE"
 SESSION = "WS SESSION"
 
 ALL_ROWS: frozenset[str] = frozenset(
-    {CONNECT, RECONNECT, RECOVERY, SEND, RECV, REQUEST, PUSH, PING, KEEPALIVE, SESSION}
+    {CONNECT, RECONNECT, RECOVERY, SEND, RECV, REQUEST, FIRST, GAP, PUSH, STREAM, PING, KEEPALIVE, SESSION}
 )
 
 

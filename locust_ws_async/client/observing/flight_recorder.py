@@ -251,6 +251,7 @@ class _RecordingWire:
         self.pause_reading = wire.pause_reading
         self.resume_reading = wire.resume_reading
         self.abort = wire.abort
+        self.fall_silent = wire.fall_silent
         self.forget_response = wire.forget_response
 
     @property

@@ -2,12 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from .timing import ConnectPhases
 
-__all__ = ["Session", "Statistics"]
+__all__ = ["Session", "Statistics", "StreamCounts"]
+
+
+class StreamCounts:
+    """
+    What ``track`` has counted under one name. For the words see :mod:`..messages.numbering`.
+
+    Attributes:
+        messages: messages with a number.
+        gaps: jumps in the numbers that were not filled, and ``missing``: the numbers that never came, in all of them.
+        duplicates: numbers that came again.
+        reordered: numbers that came after a later one.
+        restarts: how often the numbering began again.
+        stale: numbers from before the window: duplicates, or numbers that count as missing already.
+        unreadable: messages that match, and have no number or no key that can be used.
+    """
+
+    __slots__ = ("duplicates", "gaps", "messages", "missing", "reordered", "restarts", "stale", "unreadable")
+
+    def __init__(self) -> None:
+        self.messages = 0
+        self.gaps = 0
+        self.missing = 0
+        self.duplicates = 0
+        self.reordered = 0
+        self.restarts = 0
+        self.stale = 0
+        self.unreadable = 0
+
+    def add(self, other: StreamCounts) -> None:
+        """Add the counts of another connection, say, to these."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    def as_dict(self) -> dict[str, int]:
+        """The counts by name."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def __repr__(self) -> str:
+        counts = " ".join(f"{name}={count}" for name, count in self.as_dict().items() if count)
+        return f"<StreamCounts {counts}>"
+
+
+_NO_STREAMS: Mapping[str, StreamCounts] = MappingProxyType({})
+"""Of all connections on which nothing is tracked."""
 
 
 class Statistics:
@@ -31,6 +77,7 @@ class Statistics:
         keepalives_skipped: messages of ``keepalive`` that were not sent, because the server read too slowly.
         queue_high_water: the most messages that waited for ``recv`` at a time.
         connect: how long each phase of the last connect took, as :class:`ConnectPhases`.
+        streams: what ``track`` has counted, a :class:`StreamCounts` for each name; empty where it is not used.
     """
 
     __slots__ = (
@@ -50,6 +97,7 @@ class Statistics:
         "pongs_sent",
         "queue_high_water",
         "reconnects",
+        "streams",
         "text_bytes_received",
         "text_bytes_sent",
         "texts_received",
@@ -77,6 +125,13 @@ class Statistics:
         self.keepalives_skipped = 0
         self.queue_high_water = 0
         self.connect = ConnectPhases()
+        self.streams = _NO_STREAMS
+
+    def stream(self, name: str) -> StreamCounts:
+        """The counts of this name in ``streams``, made when they are first needed."""
+        if name not in self.streams:
+            self.streams = {**self.streams, name: StreamCounts()}
+        return self.streams[name]
 
     @property
     def messages_received(self) -> int:
@@ -99,16 +154,23 @@ class Statistics:
         return self.text_bytes_sent + self.binary_bytes_sent
 
     def as_dict(self) -> dict[str, Any]:
-        """All counts by name, with ``connect`` as a dict of milliseconds: for a log, or for JSON."""
-        counts = {name: getattr(self, name) for name in self.__slots__ if name != "connect"}
+        """
+        All counts by name, with ``connect`` as a dict of milliseconds, and with ``streams`` as a dict of dicts where
+        something was tracked: for a log, or for JSON.
+        """
+        counts = {name: getattr(self, name) for name in self.__slots__ if name not in _NO_COUNTS}
         totals = {name: getattr(self, name) for name in _TOTALS}
-        return counts | totals | {"connect": self.connect.as_dict()}
+        streams = {name: counts.as_dict() for name, counts in self.streams.items()}
+        return counts | totals | {"connect": self.connect.as_dict()} | ({"streams": streams} if streams else {})
 
     def __repr__(self) -> str:
-        counts = " ".join(f"{name}={count}" for name, count in self.as_dict().items() if count and name != "connect")
+        counts = " ".join(
+            f"{name}={count}" for name, count in self.as_dict().items() if count and name not in _NO_COUNTS
+        )
         return f"<Statistics {counts}>"
 
 
+_NO_COUNTS = ("connect", "streams")
 _TOTALS = ("messages_received", "bytes_received", "messages_sent", "bytes_sent")
 
 

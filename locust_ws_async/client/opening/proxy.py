@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import importlib.util
 import math
 import socket
 from typing import Any, cast
+from urllib.parse import unquote, urlsplit
 
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidProxy
 from websockets.headers import build_authorization_basic, build_host
-from websockets.proxy import Proxy, get_proxy, parse_proxy
 from websockets.uri import WebSocketURI
 
 from ...exceptions import ConnectError, HandshakeError, ProxyError
+from ...internals.websockets import Proxy, get_proxy, parse_proxy
 from ...masking import quoted_url
 from ..observing.timing import ConnectPhases
 from ..wire.answer import Answer
@@ -36,7 +38,7 @@ def check_proxy(proxy: str) -> Proxy:
         ImportError: a SOCKS proxy needs the package python-socks.
     """
     try:
-        parsed = parse_proxy(proxy)
+        parsed = _with_credentials(parse_proxy(proxy), proxy)
     except (InvalidProxy, ValueError) as exc:
         # Not their own texts, which quote the password.
         why = exc.msg if isinstance(exc, InvalidProxy) else "no valid host and port"
@@ -55,6 +57,15 @@ def check_proxy(proxy: str) -> Proxy:
             name="python_socks",
         )
     return parsed
+
+
+def _with_credentials(parsed: Proxy, proxy: str) -> Proxy:
+    """The user name and the password as they are meant: websockets before 17.2 leaves them encoded for a URL."""
+    url = urlsplit(proxy)
+    if url.username is None or url.password is None:
+        return parsed
+    username, password = unquote(url.username, errors="strict"), unquote(url.password, errors="strict")
+    return dataclasses.replace(parsed, username=username, password=password)
 
 
 def proxy_for(setting: str | bool | None, uri: WebSocketURI) -> Proxy | None:

@@ -11,7 +11,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 from websockets.frames import Close
 
@@ -26,7 +26,8 @@ from ...exceptions import (
 from ...fast_paths import PLAIN
 from ...hosting import cancels_current_task, inline_wait_of, no_inline_wait
 from ...tracebacks import author_frames
-from ..messages.queue import BoundedQueue, ReceiveQueue
+from ..messages.queue import ReceiveQueue
+from ..messages.reading import PauseByHand, ReadingPause, ReadRate
 from ..messages.router import MessageRouter
 from ..observing import unread
 from ..observing.events import CONNECT, RECONNECT, RECV, SEND
@@ -35,6 +36,7 @@ from ..observing.timing import ConnectPhases
 from ..opening.url import without_credentials
 from ..options import ConnectOptions, result_of
 from ..wire.interface import CloseInfo, Sink, Wire
+from ..wire.layers import ReadMeter
 from .backoff import Retry
 from .pings import Pings
 from .reports import ConnectionOwner
@@ -65,6 +67,8 @@ _STOP_QUEUEING = Do.STOP_QUEUEING
 _STOP_SENDING = Do.STOP_SENDING
 _WAKE_STATE_WAITERS = Do.WAKE_STATE_WAITERS
 
+_SILENCE = 60.0  # seconds for which a server that pings has enough time to find out
+
 
 class ConnectionLifecycle(ConnectionWaits, ABC):
     """
@@ -77,10 +81,13 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
         "_close_timer",
         "_full_url",
         "_options",
+        "_pause_by_hand",
+        "_read_rate",
         "_reconnecting",
         "_report_recv",
         "_report_send",
         "_router",
+        "_silent",
         "_wire_send",
         "next_url",
         "pings",
@@ -105,9 +112,12 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
         self._reconnecting: asyncio.Task[None] | None = None
         self.next_url: Callable[[], Awaitable[str]] | None = None
         """Gives the URL of each attempt, where a function was given for it."""
+        self._pause_by_hand: PauseByHand | None = None  # made by the first pause()
+        self._read_rate: ReadRate | None = None  # of the present session, if the setting has a rate
         self.queue = ReceiveQueue(self, *self._queue_settings)
         self.pings = Pings(self, self._loop)
         self._router: MessageRouter | None = None
+        self._silent: tuple[Wire, ...] = ()  # what was left to the server without a word
 
     @abstractmethod
     def _sink(self) -> Sink:
@@ -119,7 +129,7 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
             if decision is _WAKE_STATE_WAITERS:
                 self._wake_state_waiters()
             elif decision is _START_SESSION:
-                self.client.connections.add(self)
+                self.client.connections.opened(self)
                 if self._options.ping_interval is not None:
                     self.pings.start_heartbeat(self._options.ping_interval, self._options.ping_timeout)
             elif decision is _START_AUTO_REPLIES:
@@ -130,9 +140,9 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
                 if self._router is not None:
                     self._router.auto_replies.stop()
             elif decision is _RESUME_READING:
-                for queue in self._queues:
-                    if queue.paused:
-                        queue.resume()
+                for pause in self._reading_pauses:
+                    if pause.paused:
+                        pause.resume()
             elif decision is _STOP_QUEUEING:
                 if self._recv_waiter is None:
                     self.queue.stop()
@@ -143,8 +153,13 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
             elif decision is _FAIL_WAITS:
                 self._fail_waits()
             elif decision is _FINISH:
-                self.client.connections.discard(self)
+                if self._router is not None:
+                    self._router.finish(self._life.closed_by_us)
+                self.client.connections.finish(self)
                 self._wake_receiver()
+                if self._router is not None:
+                    self._router.subscriptions.finish(self._life.ended_here)
+                self._end_silence(*self._silent)
             elif decision is _REPORT_SESSION:
                 self._report_session()
             else:
@@ -182,6 +197,7 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
 
     async def open(self) -> None:
         """Connect for the first time, report that, and run ``on_connected``. Called by the client."""
+        self.client.connections.begin(self)
         try:
             await self._attempt(CONNECT)
         except BaseException:
@@ -304,6 +320,8 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
         unread.connections.opened(stamped=wire.stamped)
         self.wire = wire
         self._wire_send = wire.send
+        if self._options.read_rate is not None:
+            self._start_metering(self._options.read_rate)
         self._do(self._life.handshake_done())
 
     def closing(self) -> None:
@@ -316,6 +334,7 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
         if decisions:
             self.stats.closes_received += info.rcvd is not None
             self.stats.closes_sent += info.sent is not None
+            self.client.connections.tally.session_ended(info, closed_by_us=self._life.closed_by_us)
         self._do(decisions)
 
     # Closing
@@ -330,6 +349,41 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
     def abort(self) -> None:
         """Cut the connection at once and for good, without a close frame."""
         self._do(self._life.abort(by_on_connected=self._in_on_connected))
+        self._end_silence(*self._silent)
+
+    @property
+    def is_droppable(self) -> bool:
+        """Whether the connection is open, and would be made again if it were lost."""
+        return self._life.state is State.OPEN and self._life.reconnects
+
+    def drop_soon(self, how: Literal["abort", "close", "silence"]) -> None:
+        """
+        Lose the connection, as by accident, so that it is made again. Any greenlet of the thread may call it.
+
+        Args:
+            how: "abort" cuts TCP; "close" sends a close frame with 1001; "silence" leaves the old connection to the
+                server, but does not read or write on it for a minute, and cuts it then.
+        """
+        self._loop.call_soon(self._drop, how)
+
+    def _drop(self, how: Literal["abort", "close", "silence"]) -> None:
+        if not self.is_droppable:
+            return
+        if how == "close":
+            self._do(self._life.drop())
+        elif how == "abort":
+            self.wire.abort()
+        else:
+            wire = self.wire
+            sink = wire.fall_silent()
+            self._silent += (wire,)
+            self._loop.call_later(_SILENCE, self._end_silence, wire)
+            sink.closed(CloseInfo(None, None, None))
+
+    def _end_silence(self, *wires: Wire) -> None:
+        for wire in wires:
+            wire.abort()
+        self._silent = tuple(wire for wire in self._silent if wire not in wires)
 
     def _close_timed_out(self) -> None:
         self._do(self._life.close_timed_out())
@@ -352,23 +406,60 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
             if not wait_inline():
                 await self._state_change()
 
+    # Reading
+
+    def pause(self) -> None:
+        """
+        Stop reading, until :meth:`resume`: TCP then pushes back, and the server's buffers fill, as behind a client that
+        hangs or a network that is gone. Messages that were read before are still delivered.
+
+        Meanwhile nothing at all is read: the server's pings are not answered, no reply and no pong comes, and the end
+        of the connection is noticed only when something is written. The pings of ``ping_interval`` go on, but no
+        missing pong fails the connection. :meth:`close` reads on, for the server's answer. A loss ends the pause: a
+        connection that is made again reads. On a connection that is not connected this does nothing.
+        """
+        if self.connected:
+            if self._pause_by_hand is None:
+                self._pause_by_hand = PauseByHand(self)
+            self._pause_by_hand.stop_reading()
+
+    def resume(self) -> None:
+        """Read on after :meth:`pause`. Without one this does nothing."""
+        if self._pause_by_hand is not None and self._pause_by_hand.paused:
+            self._pause_by_hand.resume()
+
+    def _start_metering(self, rate: float) -> None:
+        self._read_rate = ReadRate(self, self._loop, rate)
+        transport = self.wire.transport
+        # In steps of a tenth of a second, as far as reads can be so short or so long.
+        most = min(max(1024, round(rate / 10)), 65536)
+        transport.set_protocol(ReadMeter(transport.get_protocol(), self._read_rate.note_read, most))
+
     @property
     def reading_paused(self) -> bool:
-        """Whether a queue is full, so that nothing is read from the socket."""
-        return any(queue.paused for queue in self._queues)
+        """Whether nothing is read from the socket: a queue is full, ``pause`` was called, or ``read_rate`` says so."""
+        return any(pause.paused for pause in self._reading_pauses)
+
+    @property
+    def unread_because(self) -> str | None:
+        """Why nothing has been read for a while; None if it was, or if ``read_rate`` alone is the reason."""
+        return next((pause.unread_because for pause in self._reading_pauses if pause.paused), None)
 
     @property
     def _queue_settings(self) -> tuple[tuple[int | None, int | None], str]:
         return (self._options.max_queue, self._options.max_queue_bytes), self._options.overflow
 
     @property
-    def _queues(self) -> tuple[BoundedQueue[Any], ...]:
-        return (self.queue,) if self._router is None else (self.queue, self._router.subscriptions.waiting)
+    def _reading_pauses(self) -> tuple[ReadingPause, ...]:
+        """All that may keep this connection from reading."""
+        others = (self._pause_by_hand, self._read_rate)
+        queues = () if self._router is None else self._router.queues
+        return (self.queue, *queues, *(pause for pause in others if pause is not None))
 
     def _fail_waits(self) -> None:
-        for queue in self._queues:
-            queue.paused = False
+        for pause in self._reading_pauses:
+            pause.session_ended()
         self.resume_writing()
         self.pings.connection_lost(self.closed_error)
         if self._router is not None:
-            self._router.pending.connection_lost(self.closed_error)
+            self._router.connection_lost(self.closed_error, self._life.closed_by_us)

@@ -13,6 +13,7 @@ from ..messages.message import Received
 from ..observing.events import RECOVERY, REQUEST, SESSION, ErrorKinds, Report
 from ..observing.flight_recorder import Recorder
 from ..observing.stats import Session, Statistics
+from ..observing.tally import OpenConnections
 from ..observing.timing import ConnectPhases
 from ..options import ConnectOptions
 from ..wire.interface import Sink
@@ -42,7 +43,7 @@ class Waited(Protocol):
 class ConnectionOwner(Protocol):
     """What a connection needs of its client."""
 
-    connections: set[Any]
+    connections: OpenConnections
     connect_backoff: Backoff | None
     stopping: Callable[[], bool]
 
@@ -186,6 +187,7 @@ class ConnectionReports:
 
     def _report_recovery(self, failure: str | None, ended: float) -> None:
         error = None if failure is None else NotRecovered(failure)
+        self.client.connections.tally.recoveries += failure is None
         milliseconds = (ended - self._lost_at) * 1000.0
         self.report_in_background(RECOVERY, self.name, milliseconds, 0, error, self._lost_at, None)
 

@@ -32,7 +32,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from websockets.frames import OK_CLOSE_CODES, Close
+from websockets.frames import OK_CLOSE_CODES, Close, CloseCode
 from websockets.protocol import State as RFCState
 
 from ...exceptions import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
@@ -378,6 +378,10 @@ class ConnectionState:
                 return self.close(Close(1000, ""), 0.0, by_on_connected=by_on_connected)
         return ()
 
+    def drop(self) -> Decisions:
+        """This side is to lose the connection by a close frame, after which it is made again."""
+        return self._disconnecting(*self._note_loss(), SendClose(Close(CloseCode.GOING_AWAY, "")))
+
     def close_timed_out(self) -> Decisions:
         """The server did not end the connection in time."""
         self._aborted = True
@@ -445,6 +449,16 @@ class ConnectionState:
         return f"not connected within the timeout ({'closing' if closes else 'reconnecting'})"
 
     @property
+    def reconnects(self) -> bool:
+        """Whether the connection is made again when it is lost."""
+        return self._retry is not None
+
+    @property
+    def ended_here(self) -> bool:
+        """Whether it was this side that closed the connection, or cut it."""
+        return self.closed_by_us or self._aborted
+
+    @property
     def last_close_info(self) -> CloseInfo | None:
         """How the connection ended; None while it has a session, whatever the one before came to."""
         return None if self._in_session else self.close_info
@@ -497,8 +511,10 @@ class ConnectionState:
             return False
         if not self._initialized:
             return not self._failed_for_the_last_time()  # lost in on_connected, or closed because that failed
-        # A server that closes with 1000 has said what it had to say. Any other end is worth another attempt.
-        if info.rcvd is not None and info.rcvd.code == 1000:
+        # A server that closes with 1000 has said what it had to say, unless that answers the close frame of drop(). Any
+        # other end is worth another attempt.
+        dropped = info.rcvd_then_sent is False and info.sent is not None and info.sent.code == CloseCode.GOING_AWAY
+        if info.rcvd is not None and info.rcvd.code == 1000 and not dropped:
             return False
         self.delay = self._retry.next_delay()
         return True

@@ -17,6 +17,7 @@ from websockets.utils import accept_key
 
 from ...exceptions import HandshakeError
 from ...fast_paths import PLAIN
+from ...internals.websockets import add_header
 from .interface import MALFORMED, NO_ANSWER, NOT_OFFERED, OLD_HTTP, TOO_LONG, invalid_header
 
 __all__ = ["MAX_BODY", "MAX_HEAD", "Answer", "agreed_subprotocol", "parse_head"]
@@ -158,7 +159,7 @@ class Answer:
                 self.malformed = True
             else:
                 # ISO 8859-1, as all of HTTP was once (RFC 9110 section 5.5): no byte is lost.
-                headers.set_insecure(header[1].decode("ascii"), header[2].strip(b" \t").decode("iso-8859-1"))
+                add_header(headers, header[1].decode("ascii"), header[2].strip(b" \t").decode("iso-8859-1"))
         self.old_http = (status[1], status[2]) < (b"1", b"1")
         return Response(int(status[3]), (status[4] or b"").decode("iso-8859-1"), headers)
 

@@ -19,7 +19,7 @@ from websockets.http11 import Request, Response
 from .answer import Answer, parse_head
 from .closing import ClosingHandshake
 from .frames import CONT, InvalidFrame, MessageAssembler, decode_message
-from .interface import Sink
+from .interface import CloseInfo, Sink, Wire
 from .request import parse_request
 
 __all__ = ["NO_FAST_PATH", "TURN_FRAMES", "TURN_SECONDS", "BaseWire"]
@@ -229,6 +229,14 @@ class BaseWire:
         self._closing.discarding = True
         self.transport.abort()
 
+    def fall_silent(self) -> Sink:
+        sink, self._sink = self._sink, _NOBODY
+        self._closing.discarding = True
+        self._work = None
+        self.pause_reading()
+        self._update_fast_path()
+        return sink
+
     # Flow control: the transport calls these.
 
     def pause_writing(self) -> None:
@@ -242,3 +250,30 @@ class BaseWire:
             self._send_pong(payload)
             self._sink.pong_sent(payload)
         self._sink.resume_writing()
+
+
+class _Nobody:
+    """The sink of a wire that nobody holds any more."""
+
+    def upgrading(self) -> None: ...
+
+    def opened(self, wire: Wire, arrived: float, /) -> None: ...
+
+    def message_received(self, message: str | bytes, size: int, arrived: float, /) -> None: ...
+
+    def ping_received(self, payload: bytes, answered: bool, /) -> None: ...
+
+    def pong_sent(self, payload: bytes, /) -> None: ...
+
+    def pong_received(self, payload: bytes, arrived: float, /) -> None: ...
+
+    def closing(self) -> None: ...
+
+    def closed(self, info: CloseInfo, /) -> None: ...
+
+    def pause_writing(self) -> None: ...
+
+    def resume_writing(self) -> None: ...
+
+
+_NOBODY = _Nobody()

@@ -147,6 +147,9 @@ class Wire(Protocol):
     def abort(self) -> None:
         """Cut the connection, and discard what was read and not yet delivered."""
 
+    def fall_silent(self) -> Sink:
+        """Read, write and tell nothing more, but leave TCP open. Returns the sink, which is told nothing."""
+
 
 class Sink(Protocol):
     """

@@ -38,6 +38,7 @@ from .base import NO_FAST_PATH, TURN_FRAMES, TURN_SECONDS, BaseWire
 from .closing import code_in_frame
 from .frames import InvalidFrame, not_utf8, parse_close
 from .interface import NOT_OFFERED, EngineSettings, Sink, Target, Wire
+from .layers import ProtocolLayer
 from .request import request_text
 from .upgrade import Upgrade
 
@@ -124,31 +125,19 @@ _Frame = tuple[picows.WSMsgType, bool, bool, bytes, float]
 """A copy of a frame: its type, FIN, whether a reserved bit is set, its payload, and when it came."""
 
 
-class _ShortReads(asyncio.BufferedProtocol):
+class _ShortReads(ProtocolLayer):
     """Stands between a transport and picows' protocol, to give the transport less of the buffer."""
 
     def __init__(self, protocol: Any) -> None:
-        self._protocol = protocol
+        super().__init__(protocol)
         self.limit = _LONGEST_READ
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return cast(memoryview, self._protocol.get_buffer(sizehint)[: self.limit])
+        return super().get_buffer(sizehint)[: self.limit]
 
     def buffer_updated(self, nbytes: int) -> None:
         self.limit = min(2 * self.limit, _LONGEST_READ)
-        self._protocol.buffer_updated(nbytes)
-
-    def eof_received(self) -> bool | None:
-        return cast("bool | None", self._protocol.eof_received())
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._protocol.connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        self._protocol.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._protocol.resume_writing()
+        super().buffer_updated(nbytes)
 
 
 class _Wire(BaseWire, picows.WSListener):

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from websockets.datastructures import Headers
 from websockets.http11 import Request
 
+from ...internals.websockets import add_header
+
 __all__ = ["parse_request", "request_text"]
 
 
@@ -22,5 +24,5 @@ def parse_request(text: str) -> Request:
     headers = Headers()
     for line in lines:
         name, _, value = line.partition(": ")
-        headers.set_insecure(name, value)
+        add_header(headers, name, value)
     return Request(first.split(" ")[1], headers)
