@@ -36,8 +36,8 @@ from .workload import Workload
 
 TOLERANCE = 0.05
 USERS = 10
-COUNT = 8  # as benchmarks/paths.py has it, which this process must not import: Locust would patch it
-PATHS = ("echo", "request", "connect and close", "push")
+COUNT = 50  # as benchmarks/paths.py has it, which this process must not import: Locust would patch it
+PATHS = ("echo", "request", "connect and close", "push", "event")
 ENGINES = ("websockets", "picows")
 COMPETITORS = [
     "ours_websockets",
@@ -93,12 +93,14 @@ def paths_of(engine: str, url: str) -> dict[str, int]:
         locust = [
             *(sys.executable, "-m", "locust", "--locustfile", str(ROOT / "benchmarks" / "paths.py"), "--headless")
         ]
-        locust += [*("--skip-log", "--users", str(USERS), "--spawn-rate", "100", "--host", url.rstrip("/"))]
+        locust += [*("--skip-log", "--users", "1", "--host", url.rstrip("/"))]
         valgrind = [VALGRIND, "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={counted}"]
         process = subprocess.run(
             [*valgrind, *locust],
             cwd=ROOT,
-            env=os.environ | {"PYTHONHASHSEED": "0", "COUNTER": str(library), "ENGINE": engine, "USERS": str(USERS)},
+            env=os.environ
+            | {"PYTHONHASHSEED": "0", "COUNTER": str(library), "ENGINE": engine}
+            | {"BENCHMARK_COUNTS_INSTRUCTIONS": "1"},
             capture_output=True,
             text=True,
         )
@@ -110,7 +112,7 @@ def paths_of(engine: str, url: str) -> dict[str, int]:
                 found.setdefault(path[1], []).append(int(total[1]))
     if process.returncode or len(found) != len(PATHS):
         raise SystemExit(f"the paths of {engine} failed under valgrind: {process.stdout} {process.stderr[-2000:]}")
-    return {path: round(min(found[path]) / (USERS * COUNT)) for path in PATHS}
+    return {path: round(min(found[path]) / COUNT) for path in PATHS}
 
 
 def measured_paths(url: str) -> dict[str, int]:

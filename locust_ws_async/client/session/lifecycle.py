@@ -400,6 +400,7 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
     async def _until_closed(self) -> None:
         if self._life.state is State.CLOSED:
             await asyncio.sleep(0)  # a loop around this call must not stop everybody
+        # See the fast path "inline wait".
         wait_inline = no_inline_wait if PLAIN else inline_wait_of(self._loop)
         # An on_connected that closes the connection is part of the task `_reconnecting`, and must not wait for that.
         while self._life.state is not State.CLOSED or (self._reconnecting is not None and not self._in_on_connected):
