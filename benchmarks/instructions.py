@@ -1,15 +1,18 @@
 """Instructions per echo, which a busy machine cannot blur, and the guard against making them more.
 
     python -m benchmarks.instructions                    measure and print
-    python -m benchmarks.instructions --check            and fail where a figure is over the baseline by 10 %; on
+    python -m benchmarks.instructions --check            only the paths of this package (benchmarks/paths.py), half a
+                                                         minute; fail where one is over the baseline by 5 %; on
                                                          another build of Python than the baseline's the last line
                                                          says that nothing was checked
-    python -m benchmarks.instructions --write-baseline   and keep the figures in benchmarks/baseline.json
+    python -m benchmarks.instructions --write-baseline   measure both, and keep the figures in benchmarks/baseline.json
     python -m benchmarks.instructions --size 65536 --echoes 50 --compressed      for other messages, printed only
 
 Each competitor runs under valgrind's cachegrind (its cache model off: it then only counts, at twice the speed of
 callgrind and with the same total) with N echoes for each user and again with 2 N. The difference is the cost of the
 echoes alone: start-up, connecting and the end fall out. User-mode instructions only; the kernel's are not seen.
+
+The paths run under callgrind, which is told when to count. That needs a C compiler and valgrind's header.
 """
 
 from __future__ import annotations
@@ -31,8 +34,11 @@ from .measuring import ROOT, Server
 from .report import BASELINE, table
 from .workload import Workload
 
-TOLERANCE = 0.10
+TOLERANCE = 0.05
 USERS = 10
+COUNT = 50  # as benchmarks/paths.py has it, which this process must not import: Locust would patch it
+PATHS = ("echo", "request", "connect and close", "push", "event")
+ENGINES = ("websockets", "picows")
 COMPETITORS = [
     "ours_websockets",
     "ours_picows",
@@ -68,27 +74,70 @@ def per_echo(competitor: Competitor, workload: Workload, echoes: int) -> int:
     return round((many - few) / (workload.users * echoes))
 
 
-def unchecked(measured: dict[str, int]) -> str | None:
-    """Why none of these figures can be checked, if that is so."""
+COUNTER = """
+#include <valgrind/callgrind.h>
+
+void start_counting(void) { CALLGRIND_START_INSTRUMENTATION; CALLGRIND_ZERO_STATS; }
+
+void stop_counting(const char *path) { CALLGRIND_DUMP_STATS_AT(path); CALLGRIND_STOP_INSTRUMENTATION; }
+"""
+
+
+def paths_of(engine: str, url: str) -> dict[str, int]:
+    """Instructions of each path of this package (``benchmarks/paths.py``) on this engine."""
+    with tempfile.TemporaryDirectory() as scratch:
+        source, library, counted = (Path(scratch, name) for name in ("counter.c", "counter.so", "counted"))
+        source.write_text(COUNTER)
+        compiler = shutil.which("cc") or sys.exit("cc is not on PATH: install a C compiler")
+        subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True)
+        locust = [
+            *(sys.executable, "-m", "locust", "--locustfile", str(ROOT / "benchmarks" / "paths.py"), "--headless")
+        ]
+        locust += [*("--skip-log", "--users", "1", "--host", url.rstrip("/"))]
+        valgrind = [VALGRIND, "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={counted}"]
+        process = subprocess.run(
+            [*valgrind, *locust],
+            cwd=ROOT,
+            env=os.environ
+            | {"PYTHONHASHSEED": "0", "COUNTER": str(library), "ENGINE": engine}
+            | {"BENCHMARK_COUNTS_INSTRUCTIONS": "1"},
+            capture_output=True,
+            text=True,
+        )
+        found: dict[str, list[int]] = {}
+        for dump in Path(scratch).glob("counted.*"):
+            text = dump.read_text()
+            path, total = (re.search(pattern, text, re.M) for pattern in (r"Client Request: (.+)$", r"^totals: (\d+)"))
+            if path and total:
+                found.setdefault(path[1], []).append(int(total[1]))
+    if process.returncode or len(found) != len(PATHS):
+        raise SystemExit(f"the paths of {engine} failed under valgrind: {process.stdout} {process.stderr[-2000:]}")
+    return {path: round(min(found[path]) / COUNT) for path in PATHS}
+
+
+def measured_paths(url: str) -> dict[str, int]:
+    """Those of all engines, by "engine, path"."""
+    measured: dict[str, int] = {}
+    for engine in ENGINES:
+        for path, count in paths_of(engine, url).items():
+            measured[f"{engine}, {path}"] = count
+            print(f"{engine}, {path}: {count:,}", flush=True)
+    return measured
+
+
+def check(measured: dict[str, int]) -> None:
+    """Exit with what has become dearer, if anything has."""
     baseline = json.loads(BASELINE.read_text())
     if baseline["python"] != python():
-        return f"the baseline was measured on {baseline['python']}, this is {python()}"
-    if not measured.keys() & baseline["instructions_per_echo"].keys():
-        return "the baseline has none of these competitors"
-    return None
-
-
-def over_baseline(measured: dict[str, int], versions: dict[str, str]) -> list[str]:
-    """What has become dearer, each as a sentence."""
-    baseline = json.loads(BASELINE.read_text())
-    for key, version in versions.items():
-        if key in baseline["versions"] and baseline["versions"][key] != version:
-            print(f"note: the baseline of {key} was measured with {baseline['versions'][key]}, this is {version}")
-    return [
-        f"{key}: {count:,} instructions an echo, {count / before - 1:+.0%} against the baseline's {before:,}"
-        for key, count in measured.items()
-        if (before := baseline["instructions_per_echo"].get(key)) and count > before * (1 + TOLERANCE)
+        print(f"NOTHING WAS CHECKED: the baseline was measured on {baseline['python']}, this is {python()}")
+        return
+    dearer = [
+        f"{path}: {count:,} instructions, {count / before - 1:+.0%} against the baseline's {before:,}"
+        for path, count in measured.items()
+        if count > (before := baseline["instructions_of_paths"][path]) * (1 + TOLERANCE)
     ]
+    if dearer:
+        sys.exit("\n".join(dearer))
 
 
 def main() -> None:
@@ -109,11 +158,12 @@ def main() -> None:
     if (arguments.check or arguments.write_baseline) and (arguments.compressed or arguments.size != Workload.size):
         parser.error("the baseline is of plain messages of the default size")
 
-    competitors, missing = load_all(arguments.only)
+    competitors, missing = ([], {}) if arguments.check else load_all(arguments.only)
     competitors = [competitor for competitor in competitors if competitor.compresses or not arguments.compressed]
     for key, reason in missing.items():
         print(f"left out: {key}: {reason}")
     measured: dict[str, int] = {}
+    paths: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as scratch:
         server = Server(Cores(), Path(scratch))
         workload = Workload(server.url(secure=False), users=USERS, size=arguments.size, compressed=arguments.compressed)
@@ -121,22 +171,22 @@ def main() -> None:
             for competitor in competitors:
                 measured[competitor.key] = per_echo(competitor, workload, arguments.echoes)
                 print(f"{competitor.key}: {measured[competitor.key]:,}", flush=True)
+            if arguments.check or arguments.write_baseline:
+                paths = measured_paths(workload.url)
         finally:
             server.close()
+    if arguments.check:
+        check(paths)
+        return
     names = {competitor.key: competitor.name for competitor in competitors}
     print(table(["competitor", "instructions an echo"], [[names[key], f"{n:,}"] for key, n in measured.items()]))
-    versions = {competitor.key: competitor.version for competitor in competitors}
     if arguments.write_baseline:
         baseline = json.loads(BASELINE.read_text())
         baseline["python"] = python()
-        baseline["versions"] |= versions
+        baseline["versions"] |= {competitor.key: competitor.version for competitor in competitors}
         baseline["instructions_per_echo"] |= measured
+        baseline["instructions_of_paths"] = paths
         BASELINE.write_text(json.dumps(baseline, indent=2) + "\n")
-    if arguments.check:
-        if reason := unchecked(measured):
-            print(f"NOTHING WAS CHECKED: {reason}")
-        elif dearer := over_baseline(measured, versions):
-            sys.exit("\n".join(dearer))
 
 
 if __name__ == "__main__":

@@ -126,8 +126,20 @@ class HubSelector(Selector):
         return key
 
     def modify(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
-        self.unregister(fileobj)  # always, since the watcher holds the key
-        return self.register(fileobj, events, data)
+        key = self.get_key(fileobj)
+        if events != key.events or self.recorded is not None:
+            self.unregister(fileobj)
+            return self.register(fileobj, events, data)
+        key = self._fd_to_key[key.fd] = SelectorKey(key.fileobj, key.fd, events, data)
+        watcher = self._watchers[key.fd]
+        watcher.stop()
+        watcher.start(self._io_callback, key, pass_events=True)  # which holds the key
+        return key
+
+    def get_key(self, fileobj: Any) -> SelectorKey:
+        if type(fileobj) is not int:
+            return super().get_key(fileobj)
+        return self._fd_to_key[fileobj]  # without a text for each descriptor that is new, of which nobody reads it
 
     def close(self) -> None:
         for watcher in [*self._watchers.values(), self._timer, self._async_watcher]:

@@ -9,7 +9,7 @@ import os
 import re
 import socket
 import ssl as ssl_module
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, cast
@@ -26,6 +26,8 @@ __all__ = ["USER_AGENT", "ConnectOptions", "ConnectSettings", "nearest_name", "r
 
 USER_AGENT = "locust-ws-async"
 
+_MANY_DERIVED = 256
+
 T = TypeVar("T")
 
 FilePath = str | os.PathLike[str]
@@ -34,8 +36,25 @@ OrFunction: TypeAlias = T | Callable[[], T | Awaitable[T]]
 """A value, or a function without parameters that gives it, which may be ``async def``."""
 
 
+class _Derived:
+    """Keeps what is made of settings, and is the same for each connect."""
+
+    __slots__ = ("_derived",)
+    _derived: dict[Hashable, Any]
+
+    def derived(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what ``make`` gives, which is made once for each key, as long as there are not too many."""
+        try:
+            return cast(T, self._derived[key])
+        except KeyError:
+            if len(self._derived) == _MANY_DERIVED:  # URLs with tokens in them, say
+                self._derived.clear()
+            made = self._derived[key] = make()
+            return made
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectOptions:
+class ConnectOptions(_Derived):
     """
     The settings of a connection. ``WebSocketClient.connect`` takes each of them as a keyword, and
     ``AsyncWebSocketUser`` has each of them as a class attribute.
@@ -227,6 +246,7 @@ class ConnectOptions:
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_derived", {})
         for name, check in _CHECKS.items():
             value = getattr(self, name)
             checked = check(name, value)
@@ -254,7 +274,9 @@ class ConnectOptions:
     @property
     def functions(self) -> dict[str, Callable[[], Any]]:
         """The settings that a function gives: each attempt to connect replaces them with what it gives then."""
-        return {name: value for name in _COMPUTED if callable(value := getattr(self, name))}
+        return self.derived(
+            "functions", lambda: {name: value for name in _COMPUTED if callable(value := getattr(self, name))}
+        )
 
     @property
     def header_pairs(self) -> tuple[tuple[str, str], ...]:

@@ -53,6 +53,8 @@ __all__ = [
     "get_frame",
     "get_running_loop",
     "leave_task",
+    "make_transport",
+    "makes_transports",
     "must_cancel",
     "never_retrieved",
     "refuse_free_threading",
@@ -111,6 +113,7 @@ if TYPE_CHECKING:
         def _check_running(self) -> None: ...
         def _check_signal(self, sig: int) -> None: ...
         def _handle_signal(self, sig: int) -> None: ...
+        def _make_socket_transport(self, *args: Any, **kwargs: Any) -> Any: ...
         def _make_ssl_transport(self, *args: Any, **kwargs: Any) -> Any: ...
         def _run_once(self) -> None: ...
 
@@ -379,6 +382,44 @@ class Clock(Protocol):
     trusted_until: float
 
     def arrival(self, ancillary: list[tuple[int, int, bytes]], before: float, now: float, /) -> float: ...
+
+
+def makes_transports(loop: asyncio.AbstractEventLoop) -> bool:
+    """Return whether :func:`make_transport` can make transports for this loop, which it can for asyncio's own."""
+    return (
+        READS_STRAIGHT
+        and isinstance(loop, SelectorEventLoop)
+        and type(loop)._make_socket_transport is SelectorEventLoop._make_socket_transport
+    )
+
+
+def make_transport(
+    loop: asyncio.AbstractEventLoop, socket: Any, protocol: asyncio.BaseProtocol, clock: Clock | None, space: int
+) -> asyncio.Transport:
+    """
+    Make a transport on a connected socket, at once. It reads from the next pass of the loop on.
+
+    Args:
+        loop: one for which :func:`makes_transports` says so.
+        socket: the socket.
+        protocol: see :meth:`StampedReader.attach`.
+        clock: makes times of arrival of what the kernel tells; None for a plain transport.
+        space: bytes that the kernel's word takes.
+    """
+    if clock is None:
+        return cast(asyncio.Transport, _SocketTransport(loop, socket, protocol))
+    reader = StampedReader(None, socket, clock, space, is_tls=False)
+    transport = _StampedTransport(loop, socket, protocol, reader.read)
+    reader._transport = transport
+    return cast(asyncio.Transport, transport)
+
+
+class _StampedTransport(_SocketTransport):  # type: ignore[misc] # which mypy does not know
+    """asyncio's transport, which reads by a function that it is given."""
+
+    def __init__(self, loop: Any, socket: Any, protocol: Any, read: Any) -> None:
+        self._read_ready = read  # what asyncio's constructor takes
+        super().__init__(loop, socket, protocol)
 
 
 class StampedReader:

@@ -122,17 +122,12 @@ def prefix(start: str | bytes) -> Match:
 class Correlation:
     """Pairs a reply with its request by a value that both carry. Made by :func:`json_field`; for requests only."""
 
-    __slots__ = ("_reply_path", "_request_path")
+    __slots__ = ("_request_path", "reply_path")
 
     def __init__(self, request_path: tuple[str | int, ...], reply_path: tuple[str | int, ...]) -> None:
         self._request_path = request_path
-        self._reply_path = reply_path
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Correlation) and other._reply_path == self._reply_path
-
-    def __hash__(self) -> int:
-        return hash(self._reply_path)
+        self.reply_path = reply_path
+        """Where the value is in a reply: waits with the same path are looked up together."""
 
     def key_of_request(self, payload: str | bytes) -> Hashable:
         """
@@ -142,7 +137,7 @@ class Correlation:
             ValueError: the request is not JSON, or has no such field.
         """
         try:
-            return _hashable(_at(json.loads(payload), self._request_path))
+            return _hashable(_at(_loads(payload), self._request_path))
         except (ValueError, LookupError, TypeError):
             path = ".".join(map(str, self._request_path))
             raise ValueError(f"json_field: the request has no field {path!r} to find its reply by") from None
@@ -150,7 +145,7 @@ class Correlation:
     def key_of_reply(self, message: str | bytes) -> Hashable | None:
         """The value that pairs this message with its request; None if it has no such field."""
         try:
-            return _hashable(_at(parse_json(message), self._reply_path))
+            return _hashable(_at(parse_json(message), self.reply_path))
         except (ValueError, LookupError, TypeError, RecursionError):  # the last: nested too deep for Python's parser
             return None
 
@@ -204,6 +199,22 @@ def _hashable(value: Any) -> Hashable:
     return (isinstance(value, bool), value)
 
 
+_raw_decode = json.JSONDecoder().raw_decode
+
+
+def _loads(message: str | bytes) -> Any:
+    """Do what :func:`json.loads` does, without its search for white space where there is none."""
+    if type(message) is str:
+        try:
+            value, end = _raw_decode(message)
+        except ValueError:
+            pass  # white space before it, or no JSON
+        else:
+            if end == len(message):
+                return value
+    return json.loads(message)
+
+
 _OURS: set[object] = set()
 
 _last: tuple[str | bytes | None, Any] = (None, None)
@@ -222,7 +233,7 @@ def parse_json(message: str | bytes) -> Any:
     message_parsed, value = _last
     if message_parsed is not message:
         try:
-            value = json.loads(message)
+            value = _loads(message)
         except (ValueError, RecursionError):  # the last: nested too deep for Python's parser
             value = _NOT_JSON
         _last = (message, value)
@@ -235,7 +246,7 @@ def take_json(message: str | bytes) -> Any:
     """Parse a message as JSON for code that may change the value; a predicate that has just done so has done it."""
     global _last
     (message_parsed, value), _last = _last, (None, None)
-    return value if message_parsed is message and value is not _NOT_JSON else json.loads(message)
+    return value if message_parsed is message and value is not _NOT_JSON else _loads(message)
 
 
 def clear_json_cache() -> None:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Coroutine, Hashable
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 from ...exceptions import CatchResponseError, ConnectionClosed, MessageTimeout
 from ..lazy_coroutine import LazyCoroutine
@@ -114,7 +114,8 @@ class PendingWaits:
         self._sequence = 0
         self._all: dict[int, PendingWait] = {}
         self._plain: dict[int, PendingWait] = {}
-        self._keyed: dict[Correlation, dict[Hashable, list[PendingWait]]] = {}
+        # By the path to the value in a reply. What belongs to a path stays: the next request will use it.
+        self._keyed: dict[tuple[str | int, ...], tuple[Correlation, dict[Hashable, list[PendingWait]]]] = {}
         self._late: dict[int, PendingWait] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._unmatched: tuple[str | bytes, float] | None = None
@@ -183,7 +184,14 @@ class PendingWaits:
         )
         self._all[wait.sequence] = wait
         if isinstance(match, Correlation):
-            self._keyed.setdefault(match, {}).setdefault(key, []).append(wait)
+            same_path = self._keyed.get(match.reply_path)
+            if same_path is None:
+                same_path = self._keyed[match.reply_path] = match, {}
+            waits = same_path[1].get(key)
+            if waits is None:
+                same_path[1][key] = [wait]
+            else:
+                waits.append(wait)
         else:
             self._plain[wait.sequence] = wait
         self._set_timer(deadline)
@@ -192,8 +200,8 @@ class PendingWaits:
     def try_consume(self, message: str | bytes, size: int, arrived: float) -> bool:
         """Give the message to the oldest wait that it matches; return whether there was one."""
         oldest: PendingWait | None = None
-        for correlation, waits in self._keyed.items():
-            found = waits.get(correlation.key_of_reply(message))
+        for correlation, waits in self._keyed.values():
+            found = waits.get(correlation.key_of_reply(message)) if waits else None
             if found and (oldest is None or found[0].sequence < oldest.sequence):
                 oldest = found[0]
         for wait in self._plain.values():
@@ -250,14 +258,14 @@ class PendingWaits:
         """Forget a wait. One that is forgotten already does no harm."""
         if self._all.pop(wait.sequence, None) is None:
             return
-        self._late.pop(wait.sequence, None)
+        if wait.future is None:
+            self._late.pop(wait.sequence, None)
         if isinstance(wait.match, Correlation):
-            keys = self._keyed[wait.match]
-            keys[wait.key].remove(wait)
-            if not keys[wait.key]:
-                del keys[wait.key]
-                if not keys:
-                    del self._keyed[wait.match]
+            waits = self._keyed[wait.match.reply_path][1]
+            if len(same_key := waits[wait.key]) == 1:
+                del waits[wait.key]
+            else:
+                same_key.remove(wait)
         else:
             del self._plain[wait.sequence]
 
@@ -378,19 +386,8 @@ class ConnectionForMessageWait(Protocol):
     def note_cancelled(self, operation: str, name: str, started: float) -> None: ...
 
 
-class _Outcome:
-    """How a wait has gone so far, and what its row tells."""
-
-    __slots__ = ("received", "started")
-
-    def __init__(self, started: float) -> None:
-        self.started = started
-        """From when the row's time counts, by :func:`time.perf_counter`."""
-        self.received: Received | None = None
-
-    @property
-    def message(self) -> str | bytes | None:
-        return None if self.received is None else self.received.message
+_Outcome = tuple[Received | None, float]
+"""What came, if it did, and from when the row's time counts, by :func:`time.perf_counter`."""
 
 
 class MessageWait(LazyCoroutine[Any]):
@@ -458,13 +455,14 @@ class MessageWait(LazyCoroutine[Any]):
     async def _complete(self) -> str | bytes | None:
         outcome = await self._perform()
         self._report(outcome, None)
-        return outcome.message
+        received = outcome[0]
+        return None if received is None else received.message
 
     async def __aenter__(self) -> Reply:
         self._use()
-        self._outcome = await self._perform()
-        self._reply = Reply(self._outcome.message)
-        return self._reply
+        self._outcome = outcome = await self._perform()
+        self._reply = reply = Reply(None if outcome[0] is None else outcome[0].message)
+        return reply
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -491,71 +489,58 @@ class MessageWait(LazyCoroutine[Any]):
 
         A failure is reported here, and raised.
         """
+        # An attribute of an object with __getattr__ is slow to read, so each is read once.
         connection = self._connection
+        match, name, payload, pending, since = self._match, self._name, self._payload, self._pending, self._since
+        timeout = self._timeout
         began, called = connection.life_state, perf_counter()
-        is_request = self._payload is not None
-        outcome = _Outcome(called if self._since is None else self._since)
+        is_request = payload is not None
+        started = called if since is None else since
+        received = None
         try:
-            received = self._take_queued()
+            if not is_request:  # it may be there already; the reply to a request cannot
+                received = pending.take_queued(cast("Match", match), since)
+            if received is None and not connection.usable(writes=is_request):
+                await connection.until_usable(timeout, MessageTimeout, writes=is_request)
+                if timeout is not None:
+                    timeout -= perf_counter() - called
+                if not is_request:
+                    # A message right behind the handshake of a reconnect.
+                    received = pending.take_queued(cast("Match", match), since)
             if received is None:
-                timeout = self._timeout
-                if not connection.usable(writes=is_request):
-                    await connection.until_usable(timeout, MessageTimeout, writes=is_request)
-                    if timeout is not None:
-                        timeout -= perf_counter() - called
-                    received = self._take_queued()  # a message right behind the handshake of a reconnect
-                if received is None:
-                    opcode, payload, key = self._payload or (0, b"", None)
-                    if is_request:
-                        connection.write(opcode, payload)
-                    received = await self._pending.wait(
-                        self._match,
-                        key,
-                        self._name,
-                        outcome.started,
-                        timeout,
-                        is_request,
-                        None if is_request else self._since,
-                    )
-            outcome.received = received
+                key = None
+                if payload is not None:
+                    opcode, sent, key = payload
+                    connection.write(opcode, sent)
+                received = await pending.wait(
+                    match, key, name, started, timeout, is_request, None if is_request else since
+                )
             connection.arrived = received.arrived
         except MessageTimeout as exc:
             if not self._optional:
-                self._report(outcome, exc)
+                self._report((None, started), exc)
                 raise
         except ConnectionClosed as exc:
-            await connection.fail_as_closed(began, self._request_type, self._name, outcome.started, exc)
+            await connection.fail_as_closed(began, self._request_type, name, started, exc)
             raise
         except asyncio.CancelledError:
-            connection.note_cancelled("request()" if is_request else "expect()", self._name, called)
+            connection.note_cancelled("request()" if is_request else "expect()", name, called)
             raise
-        return outcome
-
-    def _take_queued(self) -> Received | None:
-        """What is expected, if it is there already. A request's reply cannot be."""
-        if self._payload is not None:
-            return None
-        assert not isinstance(self._match, Correlation)
-        return self._pending.take_queued(self._match, self._since)
+        return received, started
 
     @property
     def _request_type(self) -> str:
         return RECV if self._payload is None else REQUEST
 
     def _report(self, outcome: _Outcome, error: BaseException | None) -> None:
-        received = outcome.received
+        received, started = outcome
         response_time: float | None
         if received is not None:
-            response_time = max(0.0, received.arrived - outcome.started) * 1000.0
+            message, size, arrived = received
+            response_time = max(0.0, arrived - started) * 1000.0
         else:
+            message, size = None, 0
             # An optional expectation that was not met counts, and has no time: the wait was ours, not the server's.
-            response_time = None if error is None else (perf_counter() - outcome.started) * 1000.0
-        self._connection.report(
-            self._request_type,
-            self._name,
-            response_time,
-            0 if received is None else received.size,
-            error,
-            outcome.started,
-            outcome.message,
-        )
+            response_time = None if error is None else (perf_counter() - started) * 1000.0
+        request_type = RECV if self._payload is None else REQUEST
+        self._connection.report(request_type, self._name, response_time, size, error, started, message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import lru_cache
 
 from ...secrets import FORMS
 
@@ -13,6 +14,7 @@ _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 _ID = re.compile(r"(?<![^/])(?:\d+|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})(?![^/])")  # whole segments
 
 
+@lru_cache(maxsize=256)
 def row_name(path_or_url: str, *, fold_ids: bool = False) -> str:
     """
     The default name of a connection's rows: the path without its query string, in which a token would make one row

@@ -34,13 +34,16 @@ _MEMORY = _memory()
 
 def engine_settings(options: ConnectOptions) -> EngineSettings:
     """What an engine needs to know of these options."""
-    return EngineSettings(
-        compression=options.compression,
-        subprotocols=options.subprotocols,
-        max_size=_MEMORY if options.max_size is None else options.max_size,
-        close_timeout=options.close_timeout,
-        unix_socket=options.unix_socket is not None,
-        arrival=options.arrival,
+    return options.derived(
+        "engine_settings",
+        lambda: EngineSettings(
+            compression=options.compression,
+            subprotocols=options.subprotocols,
+            max_size=_MEMORY if options.max_size is None else options.max_size,
+            close_timeout=options.close_timeout,
+            unix_socket=options.unix_socket is not None,
+            arrival=options.arrival,
+        ),
     )
 
 

@@ -28,6 +28,8 @@ def split_credentials(url: str, options: ConnectOptions) -> tuple[str, ConnectOp
     Returns:
         The URL without user and password, and the options with them.
     """
+    if "@" not in url:
+        return url, options
     parts = urlsplit(url)
     if parts.username is None:
         return url, options
@@ -49,6 +51,12 @@ def handshake_target(url: str, options: ConnectOptions, http_session: HTTPSessio
         options: the settings of the connection.
         http_session: the HTTP client of the user, for ``share_cookies`` and ``share_headers``; None if it has none.
     """
+    if http_session is not None and (options.share_cookies or options.share_headers):
+        return _target(url, options, http_session)
+    return options.derived(("target", url), lambda: _target(url, options, None))
+
+
+def _target(url: str, options: ConnectOptions, http_session: HTTPSession | None) -> Target:
     uri = parse_uri(url)
     headers = list(options.header_pairs)
     given = {name.lower() for name, _ in headers}

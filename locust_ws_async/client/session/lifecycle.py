@@ -23,7 +23,8 @@ from ...exceptions import (
     SettingFailed,
     WebSocketError,
 )
-from ...hosting import cancels_current_task
+from ...fast_paths import PLAIN
+from ...hosting import cancels_current_task, inline_wait_of, no_inline_wait
 from ...tracebacks import author_frames
 from ..messages.queue import ReceiveQueue
 from ..messages.reading import PauseByHand, ReadingPause, ReadRate
@@ -39,10 +40,32 @@ from ..wire.layers import ReadMeter
 from .backoff import Retry
 from .pings import Pings
 from .reports import ConnectionOwner
-from .state import ConnectionState, Decisions, Do, ReportRecovery, SendClose, ShortenCloseTimer, StartCloseTimer, State
+from .state import (
+    ConnectionState,
+    Decision,
+    Decisions,
+    Do,
+    ReportRecovery,
+    SendClose,
+    ShortenCloseTimer,
+    StartCloseTimer,
+    State,
+)
 from .waiting import ConnectionWaits, initializing
 
 __all__ = ["ConnectionLifecycle"]
+
+# The decisions of every connection.
+_CANCEL_CLOSE_TIMER = Do.CANCEL_CLOSE_TIMER
+_FAIL_WAITS = Do.FAIL_WAITS
+_FINISH = Do.FINISH
+_REPORT_SESSION = Do.REPORT_SESSION
+_RESUME_READING = Do.RESUME_READING
+_START_AUTO_REPLIES = Do.START_AUTO_REPLIES
+_START_SESSION = Do.START_SESSION
+_STOP_QUEUEING = Do.STOP_QUEUEING
+_STOP_SENDING = Do.STOP_SENDING
+_WAKE_STATE_WAITERS = Do.WAKE_STATE_WAITERS
 
 _SILENCE = 60.0  # seconds for which a server that pings has enough time to find out
 
@@ -101,69 +124,74 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
         """What the engine is to call: this connection, or the recorder in front of it."""
 
     def _do(self, decisions: Decisions) -> None:
+        # By identity, and not by `match`, which looks each name up in the enumeration and compares.
         for decision in decisions:
-            match decision:
-                case Do.START_SESSION:
-                    self.client.connections.opened(self)
-                    if self._options.ping_interval is not None:
-                        self.pings.start_heartbeat(self._options.ping_interval, self._options.ping_timeout)
-                case Do.WAKE_STATE_WAITERS:
-                    self._wake_state_waiters()
-                case Do.START_AUTO_REPLIES:
-                    if self._router is not None:
-                        self._router.auto_replies.start()
-                case Do.NOTE_LOSS:
-                    self._lost_at = perf_counter()
-                case ReportRecovery(failure):
-                    # Made again, it is ready when the answer arrives, unless on_connected has something to do first.
-                    at_once = failure is None and self._options.on_connected is None
-                    self._report_recovery(failure, self._opened_at if at_once else perf_counter())
-                case Do.COUNT_RECONNECT:
-                    self.stats.reconnects += 1
-                case Do.STOP_SENDING:
-                    self.pings.stop_heartbeat()
-                    if self._router is not None:
-                        self._router.auto_replies.stop()
-                case Do.RESUME_READING:
-                    for pause in self._reading_pauses:
-                        if pause.paused:
-                            pause.resume()
-                case Do.STOP_QUEUEING:
-                    if self._recv_waiter is None:
-                        self.queue.stop()
-                case SendClose(close):
-                    self.wire.send_close(close)
-                case StartCloseTimer(seconds):
+            if decision is _WAKE_STATE_WAITERS:
+                self._wake_state_waiters()
+            elif decision is _START_SESSION:
+                self.client.connections.opened(self)
+                if self._options.ping_interval is not None:
+                    self.pings.start_heartbeat(self._options.ping_interval, self._options.ping_timeout)
+            elif decision is _START_AUTO_REPLIES:
+                if self._router is not None:
+                    self._router.auto_replies.start()
+            elif decision is _STOP_SENDING:
+                self.pings.stop_heartbeat()
+                if self._router is not None:
+                    self._router.auto_replies.stop()
+            elif decision is _RESUME_READING:
+                for pause in self._reading_pauses:
+                    if pause.paused:
+                        pause.resume()
+            elif decision is _STOP_QUEUEING:
+                if self._recv_waiter is None:
+                    self.queue.stop()
+            elif decision is _CANCEL_CLOSE_TIMER:
+                if self._close_timer is not None:
+                    self._close_timer.cancel()
+                    self._close_timer = None
+            elif decision is _FAIL_WAITS:
+                self._fail_waits()
+            elif decision is _FINISH:
+                if self._router is not None:
+                    self._router.finish(self._life.closed_by_us)
+                self.client.connections.finish(self)
+                self._wake_receiver()
+                if self._router is not None:
+                    self._router.subscriptions.finish(self._life.ended_here)
+                self._end_silence(*self._silent)
+            elif decision is _REPORT_SESSION:
+                self._report_session()
+            else:
+                self._do_seldom(decision)
+
+    def _do_seldom(self, decision: Decision) -> None:
+        match decision:
+            case SendClose(close):
+                self.wire.send_close(close)
+            case StartCloseTimer(seconds):
+                self._close_timer = self._loop.call_later(seconds, self._close_timed_out)
+            case ShortenCloseTimer(seconds):
+                if self._close_timer is not None and self._close_timer.when() > self._loop.time() + seconds:
+                    self._close_timer.cancel()
                     self._close_timer = self._loop.call_later(seconds, self._close_timed_out)
-                case ShortenCloseTimer(seconds):
-                    if self._close_timer is not None and self._close_timer.when() > self._loop.time() + seconds:
-                        self._close_timer.cancel()
-                        self._close_timer = self._loop.call_later(seconds, self._close_timed_out)
-                case Do.CANCEL_CLOSE_TIMER:
-                    if self._close_timer is not None:
-                        self._close_timer.cancel()
-                        self._close_timer = None
-                case Do.ABORT_TRANSPORT:
-                    self.wire.abort()
-                case Do.FAIL_WAITS:
-                    self._fail_waits()
-                case Do.RECONNECT:
-                    if self._reconnecting is None or self._reconnecting.done():
-                        self._reconnecting = self._loop.create_task(self._reconnect())
-                        self._reconnecting.add_done_callback(self._reconnecting_ended)
-                case Do.CANCEL_RECONNECT:
-                    if self._reconnecting is not None:
-                        self._reconnecting.cancel()
-                case Do.FINISH:
-                    if self._router is not None:
-                        self._router.finish(self._life.closed_by_us)
-                    self.client.connections.finish(self)
-                    self._wake_receiver()
-                    if self._router is not None:
-                        self._router.subscriptions.finish(self._life.ended_here)
-                    self._end_silence(*self._silent)
-                case Do.REPORT_SESSION:
-                    self._report_session()
+            case Do.NOTE_LOSS:
+                self._lost_at = perf_counter()
+            case ReportRecovery(failure):
+                # Made again, it is ready when the answer arrives, unless on_connected has something to do first.
+                at_once = failure is None and self._options.on_connected is None
+                self._report_recovery(failure, self._opened_at if at_once else perf_counter())
+            case Do.COUNT_RECONNECT:
+                self.stats.reconnects += 1
+            case Do.ABORT_TRANSPORT:
+                self.wire.abort()
+            case Do.RECONNECT:
+                if self._reconnecting is None or self._reconnecting.done():
+                    self._reconnecting = self._loop.create_task(self._reconnect())
+                    self._reconnecting.add_done_callback(self._reconnecting_ended)
+            case Do.CANCEL_RECONNECT:
+                if self._reconnecting is not None:
+                    self._reconnecting.cancel()
 
     # Connecting, once or again and again
 
@@ -372,9 +400,12 @@ class ConnectionLifecycle(ConnectionWaits, ABC):
     async def _until_closed(self) -> None:
         if self._life.state is State.CLOSED:
             await asyncio.sleep(0)  # a loop around this call must not stop everybody
+        # See the fast path "inline wait".
+        wait_inline = no_inline_wait if PLAIN else inline_wait_of(self._loop)
         # An on_connected that closes the connection is part of the task `_reconnecting`, and must not wait for that.
         while self._life.state is not State.CLOSED or (self._reconnecting is not None and not self._in_on_connected):
-            await self._state_change()
+            if not wait_inline():
+                await self._state_change()
 
     # Reading
 

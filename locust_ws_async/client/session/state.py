@@ -55,7 +55,11 @@ __all__ = [
 ]
 
 
-class State(Enum):
+class _ByIdentity(Enum):
+    __hash__ = object.__hash__  # Enum's own is written in Python
+
+
+class State(_ByIdentity):
     """Where a connection is in its life."""
 
     CONNECTING = auto()
@@ -76,7 +80,7 @@ class State(Enum):
     """The connection is over for good."""
 
 
-class Event(Enum):
+class Event(_ByIdentity):
     """What leads from one state to another."""
 
     CONNECTED = auto()
@@ -142,7 +146,7 @@ EXHAUSTED = "not connected again: as many attempts have failed as Backoff.attemp
 STILL_NOT_CONNECTED = "still not connected when this side closed the connection"
 
 
-class Do(Enum):
+class Do(_ByIdentity):
     """The decisions that need no argument."""
 
     START_SESSION = auto()

@@ -17,6 +17,8 @@ from .state import ConnectionState, State
 
 __all__ = ["WAITING_INLINE", "ConnectionWaits", "initializing"]
 
+_OPEN = State.OPEN
+
 WAITING_INLINE: Any = object()
 """Stands in ``_recv_waiter`` for a task that waits inline in ``recv``, where there is no future to resolve."""
 
@@ -96,7 +98,7 @@ class ConnectionWaits(ConnectionReports):
 
     def usable(self, *, writes: bool) -> bool:
         """Whether the current task may use the connection and, if it ``writes``, the server reads fast enough."""
-        return self.ready and not (writes and self.writing_paused)
+        return (self._life.state is _OPEN or self.ready) and not (writes and self._drain_waiters is not None)
 
     async def until_usable(
         self, seconds: float | None, timed_out: Callable[[str], WebSocketError], *, writes: bool

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from websockets.datastructures import Headers
 from websockets.http11 import Response
 from websockets.utils import accept_key
 
 from ...exceptions import HandshakeError
+from ...fast_paths import PLAIN
 from ...internals.websockets import add_header
 from .interface import MALFORMED, NO_ANSWER, NOT_OFFERED, OLD_HTTP, TOO_LONG, invalid_header
 
@@ -42,6 +44,8 @@ class Answer:
 
     Attributes:
         response: the answer, once its head is there.
+        known: whether it is the same as one that was found good before, but for its ``Sec-WebSocket-Accept``. It then
+            chooses neither subprotocol nor extension.
         head: the head of a 101 as it came, from which :func:`parse_head` makes the same response again.
         rest: what came behind a head that no body follows.
     """
@@ -53,6 +57,7 @@ class Answer:
         "_head",
         "has_body",
         "head",
+        "known",
         "malformed",
         "old_http",
         "response",
@@ -65,6 +70,7 @@ class Answer:
         self._body_length: int | None = None  # None: as far as the stream goes
         self._chunked = False
         self.has_body = has_body
+        self.known = False
         self.malformed = False
         self.old_http = False
         self.response: Response | None = None
@@ -112,6 +118,20 @@ class Answer:
         if not (_STATUS_LINE.fullmatch(line) if newline else line[:5] == b"HTTP/"[: len(line)]):
             raise HandshakeError(NO_ANSWER)
         return False
+
+    def feed_known(self, data: bytes, key: str) -> bool:
+        """Take the first chunk, if it is the whole head of an answer that is known; returns whether it was."""
+        # Fast path "the same answer again": a server gives the same answer to all, but for the accepted key
+        # (benchmarks/README.md). The plain twin is `feed` and agreed_subprotocol().
+        if PLAIN or self._head or self.response is not None or data[-4:] != b"\r\n\r\n":
+            return False
+        before, _, behind = data.partition(accept_key(key).encode())
+        if _known.get(before) != behind:
+            return False
+        self.known = True
+        self.head = data
+        self.response = _LaterResponse(data)
+        return True
 
     def end(self) -> Response | None:
         """The stream has ended, or no more is wanted of it: the answer as far as it came, if its status did."""
@@ -212,6 +232,8 @@ def agreed_subprotocol(answer: Answer, key: str, offered: tuple[str, ...]) -> st
     if set(headers.get_all("Sec-WebSocket-Accept")) != {accept_key(key)}:
         raise HandshakeError(invalid_header("Sec-WebSocket-Accept"))
     if "Sec-WebSocket-Protocol" not in headers:
+        if "Sec-WebSocket-Extensions" not in headers:
+            _remember(answer.head, accept_key(key))
         return None
     chosen = {value.strip() for value in ",".join(headers.get_all("Sec-WebSocket-Protocol")).split(",")}
     if len(chosen) != 1 or chosen == {""}:
@@ -220,6 +242,35 @@ def agreed_subprotocol(answer: Answer, key: str, offered: tuple[str, ...]) -> st
     if subprotocol not in offered:
         raise HandshakeError(NOT_OFFERED)
     return subprotocol
+
+
+_known: dict[bytes, bytes] = {}
+"""Of each answer that was good what came behind the accepted key, by what came before it."""
+
+_MANY_KNOWN = 64
+
+
+def _remember(head: bytes, accept: str) -> None:
+    before, key, behind = head.partition(accept.encode())
+    if key:
+        if len(_known) == _MANY_KNOWN:  # those with the time of day in them, say
+            _known.clear()
+        _known[before] = behind
+
+
+class _LaterResponse(Response):
+    """One whose head is parsed when somebody looks at it."""
+
+    def __init__(self, head: bytes) -> None:
+        self._head = head
+
+    if not TYPE_CHECKING:  # for which every attribute would be there
+
+        def __getattr__(self, name: str) -> Any:
+            if name not in ("headers", "reason_phrase", "status_code"):
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+            vars(self).update(vars(parse_head(self._head)))
+            return vars(self)[name]
 
 
 def _end_of_head(data: bytes, start: int) -> int:

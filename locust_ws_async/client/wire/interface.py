@@ -55,7 +55,7 @@ MALFORMED = "the answer to the handshake has a malformed header line"
 OLD_HTTP = "the server answered the handshake with HTTP/1.0 101: a WebSocket needs HTTP/1.1"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # by identity, as what is kept for each is looked up for each connect
 class Target:
     """
     Where the handshake goes: the URL without user and password, all headers of ours, and what TLS verifies.
@@ -72,7 +72,7 @@ class Target:
     server_hostname: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # by identity, as Target
 class EngineSettings:
     """
     What an engine needs to know of a connection's options.

@@ -25,9 +25,9 @@ from time import perf_counter, time
 from typing import Any
 
 from ...fast_paths import PLAIN
-from ...internals.cpython import SAMPLED, NativeSocket, StampedReader
+from ...internals.cpython import SAMPLED, NativeSocket, StampedReader, make_transport
 
-__all__ = ["AVAILABLE", "StampedSocket", "Stamps", "stamped", "stamps"]
+__all__ = ["AVAILABLE", "StampedSocket", "Stamps", "new_transport", "stamped", "stamps"]
 
 _SO_TIMESTAMPNS = 35  # which Python's socket module does not have; asm-generic/socket.h
 _MACHINES = frozenset({"aarch64", "loongarch64", "ppc64le", "riscv64", "s390x", "x86_64"})  # where that is its number
@@ -37,6 +37,8 @@ AVAILABLE = sys.platform == "linux" and sys.maxsize > 2**32 and platform.machine
 
 _timespec = struct.Struct("=qq").unpack  # seconds and nanoseconds
 _SPACE = socket.CMSG_SPACE(16) if AVAILABLE else 0  # bytes that it takes beside what is read
+
+_family, _type = NativeSocket.family.__get__, NativeSocket.type.__get__
 
 _STEP = 0.0001
 """Seconds by which two looks at the offset may differ. It is also what a step may be without being noticed."""
@@ -179,6 +181,13 @@ class StampedSocket(NativeSocket):
             StampedReader.attach(transport, self, stamps, _SPACE)
 
 
+def new_transport(
+    loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: asyncio.BufferedProtocol
+) -> asyncio.Transport:
+    """Make a transport, which reads as :meth:`StampedSocket.read_straight` says where the socket is such a one."""
+    return make_transport(loop, sock, protocol, stamps if isinstance(sock, StampedSocket) else None, _SPACE)
+
+
 def stamped(sock: socket.socket) -> StampedSocket | None:
     """Make of a connected socket one that knows when bytes arrived; None where the system, or its family, cannot."""
     if not AVAILABLE or sock.family not in (socket.AF_INET, socket.AF_INET6):
@@ -187,7 +196,8 @@ def stamped(sock: socket.socket) -> StampedSocket | None:
         sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
     except OSError:  # another kernel that calls itself Linux
         return None
-    made = StampedSocket(sock.family, sock.type, sock.proto, sock.detach())
+    # The numbers, of which socket.socket would make members of enumerations.
+    made = StampedSocket(_family(sock), _type(sock), sock.proto, sock.detach())
     made.setblocking(False)
     made.arrived = -inf
     return made

@@ -19,36 +19,36 @@ import socket
 import struct
 import threading
 from collections.abc import Iterable, Iterator
-from functools import partial
+from functools import lru_cache
 from time import perf_counter
 from typing import cast
 
 from websockets.client import ClientProtocol
-from websockets.datastructures import Headers
 from websockets.exceptions import InvalidHeader, NegotiationError
 from websockets.extensions import Extension
 from websockets.frames import Close, Frame
 from websockets.headers import build_extension
-from websockets.http11 import Request, Response
+from websockets.http11 import Response
 from websockets.protocol import State
 from websockets.uri import WebSocketURI
 from websockets.utils import generate_key
 
 from ...exceptions import HandshakeError
 from ...fast_paths import PLAIN
-from ...internals.cpython import tls_stream_ended
-from ...internals.websockets import add_header, apply_mask
+from ...hosting import inline_wait_of
+from ...internals.cpython import makes_transports, tls_stream_ended
+from ...internals.websockets import apply_mask
 from ...masking import MaskingLog
 from .answer import Answer
 from .base import NO_FAST_PATH, BaseWire
 from .closing import code_in_frame
 from .compression import deflate_factory
-from .frames import BINARY, CLOSE, PING, PONG, TEXT
+from .frames import BINARY, CLOSE, PING, PONG, TEXT, InvalidFrame, parse_close
 from .interface import NOT_AGREED, NOT_OFFERED, EngineSettings, Sink, Target, Wire, invalid_header
 from .request import request_text
 from .splitter import FrameSplitter, Piece
-from .stamps import StampedSocket, stamped
-from .upgrade import Upgrade
+from .stamps import StampedSocket, new_transport, stamped
+from .upgrade import BareSocket, Upgrade
 
 __all__ = ["check_settings", "open_wire"]
 
@@ -59,7 +59,9 @@ _log = MaskingLog(logging.getLogger("websockets.client"))  # the logger that web
 _buffers: dict[int, memoryview] = {}
 
 # The first byte of a frame with FIN and without RSV bits.
-_WHOLE_TEXT, _WHOLE_BINARY, _WHOLE_PONG = 0x80 | TEXT, 0x80 | BINARY, 0x80 | PONG
+_WHOLE_TEXT, _WHOLE_BINARY = 0x80 | TEXT, 0x80 | BINARY
+_WHOLE_CLOSE, _WHOLE_PING, _WHOLE_PONG = 0x80 | CLOSE, 0x80 | PING, 0x80 | PONG
+_GAP = "\0"  # where the key goes; no URL and no header has it
 _SLICE = 2048  # bytes that the parser gets at a time: they may be a thousand frames, or 2 MB of text, compressed
 _HEADER = struct.Struct("!BB").pack
 _HEADER_16 = struct.Struct("!BBH").pack
@@ -77,54 +79,68 @@ def check_settings(settings: EngineSettings) -> None:
 
 async def open_wire(target: Target, sock: socket.socket, settings: EngineSettings, sink: Sink) -> Wire:
     """See :class:`~.interface.Engine`."""
-    request = _request(target, settings)
-    text = request_text(request.path, request.headers.raw_items())
+    key = generate_key()
+    text = _request_with_gap(target, settings).replace(_GAP, key)
+    loop = asyncio.get_running_loop()
     stamped_sock = stamped(sock) if settings.arrival == "kernel" else None
+    used_sock = cast(socket.socket, stamped_sock or sock)  # asyncio takes the class in C as well
+    # Fast path "transport at last": without TLS the handshake needs none (benchmarks/README.md). The plain twin gives
+    # the transport to the handshake, and then to the wire.
+    bare = not PLAIN and target.ssl is None and makes_transports(loop)
 
     def send_request(transport: asyncio.Transport) -> str:
         sink.upgrading()
         _log.debug("> %s", text)
         transport.write(text.encode())
-        return request.headers["Sec-WebSocket-Key"]
+        return key
 
     def switch(transport: asyncio.Transport, answer: Answer, subprotocol: str | None, arrived: float) -> Wire:
         # Another loop than asyncio's reads by itself, so that the socket does not know.
         kernel = None if stamped_sock is None or stamped_sock.arrived < 0 else stamped_sock
-        wire = _Wire(target.uri, settings, sink, transport, text, answer, subprotocol, kernel)
-        transport.set_protocol(wire)
-        if kernel is not None:
-            kernel.read_straight(transport)
+        wire = _Wire(target.uri, settings, sink, text, answer, subprotocol, kernel)
+        if bare:
+            wire.use(bare_socket.replace(lambda sock: new_transport(loop, sock, wire)))
+        else:
+            wire.use(transport)
+            transport.set_protocol(wire)
+            if kernel is not None:
+                kernel.read_straight(transport)
         sink.opened(wire, arrived)
         if answer.rest:
             wire.feed(answer.rest, arrived)
         return wire
 
     upgrade = Upgrade(send_request, switch, settings.subprotocols, stamped_sock)
-    await asyncio.get_running_loop().create_connection(
+    if bare:
+        bare_socket = BareSocket(loop, used_sock, upgrade)
+        bare_socket.begin()
+        return await upgrade.wait(inline_wait_of(loop))
+    await loop.create_connection(
         lambda: upgrade,
-        sock=cast(socket.socket, stamped_sock or sock),  # asyncio takes the class in C as well
+        sock=used_sock,
         ssl=target.ssl,
         server_hostname=target.server_hostname if target.ssl else None,
     )
     return await upgrade.wait()
 
 
-def _request(target: Target, settings: EngineSettings) -> Request:
-    headers = Headers()
-    add = partial(add_header, headers)  # the options have checked them
-    add("Host", target.host)
-    add("Upgrade", "websocket")
-    add("Connection", "Upgrade")
-    add("Sec-WebSocket-Key", generate_key())
-    add("Sec-WebSocket-Version", "13")
+@lru_cache(maxsize=256)
+def _request_with_gap(target: Target, settings: EngineSettings) -> str:
+    """The request, with a gap for the key, which alone differs from one connect to the next."""
+    headers = [
+        ("Host", target.host),
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Key", _GAP),
+        ("Sec-WebSocket-Version", "13"),
+    ]
     if settings.compression is not None:
         factory = deflate_factory(settings.compression)
-        add("Sec-WebSocket-Extensions", build_extension([(factory.name, factory.get_request_params())]))
+        extension = build_extension([(factory.name, factory.get_request_params())])
+        headers.append(("Sec-WebSocket-Extensions", extension))
     if settings.subprotocols:
-        add("Sec-WebSocket-Protocol", ", ".join(settings.subprotocols))
-    for name, value in target.headers:
-        add(name, value)
-    return Request(target.uri.resource_name, headers)
+        headers.append(("Sec-WebSocket-Protocol", ", ".join(settings.subprotocols)))
+    return request_text(target.uri.resource_name, (*headers, *target.headers))
 
 
 def _shared_buffer() -> memoryview:
@@ -142,6 +158,7 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         "_assembler",
         "_bytes",
         "_closing",
+        "_ended",
         "_fast_path_limit",
         "_inflates",
         "_kernel",
@@ -158,6 +175,7 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         "_sink",
         "_splitter",
         "_turn_due",
+        "_uri",
         "_work",
         "_write",
         "_writing_paused",
@@ -174,7 +192,6 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         uri: WebSocketURI,
         settings: EngineSettings,
         sink: Sink,
-        transport: asyncio.Transport,
         request: str,
         answer: Answer,
         subprotocol: str | None,
@@ -186,8 +203,6 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         """
         self._begin()
         self._sink = sink
-        self.transport = transport
-        self._write = transport.write
         response = answer.response
         assert response is not None
         self._keep(request, answer)
@@ -198,20 +213,40 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         """What the next read goes into; None: ask :meth:`get_buffer`."""
         self._bytes = cast(bytearray, self._shared.obj)
         self._max_size = settings.max_size
-        parser = self._parser = ClientProtocol(uri, state=State.OPEN, max_size=settings.max_size, logger=_log)
-        self._inflates = "Sec-WebSocket-Extensions" in response.headers
-        if self._inflates:
-            parser.extensions = _agreed_extensions(parser, response, settings)
+        self._uri = uri
+        self._parser: ClientProtocol | None = None
+        self._ended = False  # whether the server's stream has
+        self._inflates = not answer.known and "Sec-WebSocket-Extensions" in response.headers
         self._parser_only = PLAIN or self._inflates  # whether the parser reads and writes every frame
+        if self._parser_only:
+            parser = self._made_parser()
+            if self._inflates:
+                parser.extensions = _agreed_extensions(parser, response, settings)
         # Fast path "frames read without the parser": 35 k instructions a message less (benchmarks/README.md). The plain
         # twin is the parser alone, which gets the stream as it comes.
         self._splitter = None if self._parser_only else FrameSplitter(settings.max_size)
         self._other_buffer: memoryview | None = None  # what the next read goes into, if not into the shared buffer
         self._update_fast_path()
 
+    def use(self, transport: asyncio.Transport) -> None:
+        """Begin with this transport."""
+        self.transport = transport
+        self._write = transport.write
+
     @property
     def stamped(self) -> bool:
         return self._kernel is not None
+
+    def _made_parser(self) -> ClientProtocol:
+        """The parser, which is made when it is needed: most connections never do."""
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = ClientProtocol(self._uri, state=State.OPEN, max_size=self._max_size, logger=_log)
+            sent = self._closing.sent
+            if sent is not None:  # written by hand
+                parser.send_close(code_in_frame(sent), sent.reason)
+                parser.data_to_send()
+        return parser
 
     # Reading
 
@@ -240,7 +275,7 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         arrived = perf_counter() if kernel is None else kernel.arrived
         # Fast path "one chunk, one frame": 11 k instructions an echo or a push less (benchmarks/README.md). The plain
         # twin is what follows it. Nobody else gets to the shared buffer before the payload is copied out.
-        if nbytes > 4:
+        if nbytes > 1:
             buffer = self._bytes
             size = buffer[1]
             start = 2
@@ -260,6 +295,8 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
                 elif head == _WHOLE_BINARY:
                     self._sink.message_received(self._shared[start:nbytes].tobytes(), size, arrived)
                     return
+                elif size < 126 and self._control_frame(head, self._shared[start:nbytes].tobytes(), arrived):
+                    return
         other = self._other_buffer
         if other is None:
             data = self._shared[:nbytes].tobytes()
@@ -270,6 +307,45 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
             data = other[:nbytes].tobytes()
             self._other_buffer = None
         self.feed(data, arrived)
+
+    # Fast path "control frames by hand": a connection without compression and fragments needs no parser, which takes
+    # time to make and memory to keep (benchmarks/README.md). The plain twin is the parser.
+
+    def _control_frame(self, head: int, payload: bytes, arrived: float) -> bool:
+        """Take a whole control frame that came alone; returns whether it was one that needs no parser."""
+        if head == _WHOLE_PONG:
+            self._sink.pong_received(payload, arrived)
+        elif head == _WHOLE_PING:
+            self._sink.ping_received(payload, self._answer_ping(payload))
+        elif head == _WHOLE_CLOSE and self._parser is None:
+            try:
+                close = parse_close(payload)
+            except InvalidFrame:
+                return False  # the parser finds it out again, and says what is wrong
+            if self._closing.sent is None:
+                self._write_by_hand(CLOSE, payload)
+            if self._closing.receive(close):
+                self._write = _discard
+                self._sink.closing()
+            self._update_fast_path()
+        else:
+            return False
+        return True
+
+    def _answer_ping(self, payload: bytes) -> bool:
+        if self._writing_paused:
+            self._ping_to_answer = payload
+            return False
+        if self.transport.is_closing():  # asyncio would log a line for each
+            return False
+        self._write_by_hand(PONG, payload)
+        return True
+
+    def _write_by_hand(self, opcode: int, payload: bytes) -> None:
+        if self._reading_paused:
+            self._resume_if_tls_ended()
+        mask = _random_bits(32).to_bytes(4, "little")
+        self.transport.write(_HEADER(0x80 | opcode, 0x80 | len(payload)) + mask + apply_mask(payload, mask))
 
     def feed(self, data: bytes, arrived: float) -> None:
         """Take a chunk of the server's frames, which came at this time."""
@@ -306,7 +382,7 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         self.buffers = (self._shared,) if allowed else None
 
     def _parse(self, data: bytes, arrived: float) -> Iterator[None]:
-        parser = self._parser
+        parser = self._made_parser()
         parser.receive_data(data)
         events = parser.events_received()
         pongs = self._flush()  # the parser has answered the pings that it gives
@@ -328,6 +404,8 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
     def _follow_parser(self) -> None:
         # The parser answers a close frame and fails the connection for a broken frame by itself.
         parser, closing = self._parser, self._closing
+        if parser is None:
+            return
         rcvd, sent = parser.close_rcvd, parser.close_sent
         if rcvd is not None and closing.rcvd is None:
             close_frame_went_out = closing.receive(rcvd, sent)
@@ -341,12 +419,17 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
 
     def eof_received(self) -> None:
         if self._work is None:  # else connection_lost() comes when this is done
-            self._parser.receive_eof()
+            self._end()
             self._flush()
+
+    def _end(self) -> None:
+        self._ended = True
+        if self._parser is not None:
+            self._parser.receive_eof()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._finish_work()
-        self._parser.receive_eof()
+        self._end()
         self._sink.closed(self._closing.info(exc))
 
     def pause_reading(self) -> None:
@@ -379,18 +462,22 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         self._write(header + mask + apply_mask(payload, mask))
 
     def _send_by_parser(self, opcode: int, payload: bytes) -> None:
-        if self._parser.state is not State.OPEN:
+        parser = self._made_parser()
+        if parser.state is not State.OPEN:
             return  # also for what came with the server's close frame, which the parser answered with the chunk
         if opcode == TEXT:
-            self._parser.send_text(payload)
+            parser.send_text(payload)
         else:
-            self._parser.send_binary(payload)
+            parser.send_binary(payload)
         self._flush()
 
     def send_ping(self, payload: bytes, /) -> None:
-        if self._parser.state is State.CLOSED:
+        if self._ended:
             return
-        self._parser.send_ping(payload)
+        if not self._parser_only:
+            self._write_by_hand(PING, payload)
+            return
+        self._made_parser().send_ping(payload)
         self._flush()
 
     def fail(self, close: Close, /) -> None:
@@ -399,12 +486,15 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
         self._update_fast_path()
 
     def _can_write_close(self) -> bool:
-        return self._parser.state is not State.CLOSED
+        return not self._ended
 
     def _write_close(self, close: Close) -> None:
         self._write = _discard
-        self._parser.send_close(code_in_frame(close), close.reason)
-        self._flush()
+        if self._parser is None:
+            self._write_by_hand(CLOSE, b"" if code_in_frame(close) is None else close.serialize())
+        else:
+            self._parser.send_close(code_in_frame(close), close.reason)
+            self._flush()
 
     def _write_while_reading_paused(self, data: bytes | bytearray | memoryview) -> None:
         self._resume_if_tls_ended()
@@ -415,16 +505,15 @@ class _Wire(BaseWire, asyncio.BufferedProtocol):
             self.resume_reading()
 
     def _send_pong(self, payload: bytes) -> None:
-        if self._parser.state is State.OPEN:
-            self._parser.send_pong(payload)
-            self._flush()
+        if self._closing.sent is None and not self._ended:
+            self._write_by_hand(PONG, payload)
 
     def _flush(self) -> int:
         """Write what the parser wants to be written; returns how many pongs were among it."""
         if self._reading_paused:
             self._resume_if_tls_ended()
         pongs = 0
-        for data in self._parser.data_to_send():
+        for data in () if self._parser is None else self._parser.data_to_send():
             if not data:
                 self.transport.close()
             elif data[0] != _WHOLE_PONG:
