@@ -11,6 +11,8 @@ from tests.support import eventually, unused_port
 from .conftest import Server
 from .running import LocustProcess, LocustRun
 
+pytestmark = pytest.mark.once
+
 Run = Callable[..., LocustRun]
 Start = Callable[..., LocustProcess]
 

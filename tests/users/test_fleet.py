@@ -16,6 +16,8 @@ from .conftest import Server
 from .running import LocustProcess, LocustRun
 from .web import Web
 
+pytestmark = pytest.mark.once
+
 Run = Callable[..., LocustRun]
 Start = Callable[..., LocustProcess]
 

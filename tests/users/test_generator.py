@@ -19,6 +19,8 @@ from tests.support import SCALE, eventually, unused_port
 
 from .running import LocustProcess, LocustRun
 
+pytestmark = pytest.mark.once
+
 Start = Callable[..., LocustProcess]
 Run = Callable[..., LocustRun]
 

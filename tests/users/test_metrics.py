@@ -22,6 +22,8 @@ from .running import LocustProcess
 from .test_fleet import ECHOES, QUICK_REPORTS, echoed
 from .web import Web
 
+pytestmark = pytest.mark.once
+
 Start = Callable[..., LocustProcess]
 
 

@@ -13,6 +13,8 @@ import pytest
 
 from .running import LocustRun
 
+pytestmark = pytest.mark.once
+
 DOCS = Path(__file__).parents[2] / "docs"
 LOCUSTFILES = dict(
     re.findall(

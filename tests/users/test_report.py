@@ -15,6 +15,8 @@ from .conftest import Server
 from .running import LocustRun
 from .section import Section
 
+pytestmark = pytest.mark.once
+
 Run = Callable[..., LocustRun]
 
 GREEN = "#00ca5a"

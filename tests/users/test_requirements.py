@@ -18,6 +18,8 @@ from tests.support import eventually, unused_port
 
 from .running import LocustProcess, LocustRun
 
+pytestmark = pytest.mark.once
+
 Run = Callable[..., LocustRun]
 Start = Callable[..., LocustProcess]
 

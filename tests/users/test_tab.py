@@ -17,7 +17,7 @@ from .conftest import Server
 from .running import LocustProcess
 from .section import Section
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH")
+pytestmark = [pytest.mark.once, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH")]
 
 Start = Callable[..., LocustProcess]
 

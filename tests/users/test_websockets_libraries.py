@@ -11,6 +11,8 @@ import pytest
 
 from .running import LocustRun
 
+pytestmark = pytest.mark.once
+
 SIGNALR = """
 from pysignalr.client import SignalRClient
 
