@@ -258,18 +258,23 @@ def test_it_leaves_nothing_behind(run: Run) -> None:
         class Short(AsyncWebSocketUser):
             @task
             async def work(self):
-                while not generator.sample():
+                while not seen:
                     await asyncio.sleep(0.05)
                 raise StopUser
 
+        seen = False
+
         def watch(environment):
+            global seen
             runner = environment.runner
             before = threads()
             for _ in range(3):
+                seen = False
                 runner.start(2, 100)
                 while not generator.sample():
                     gevent.sleep(0.01)
                 note("running", threads() - before)
+                seen = True
                 while runner.user_count:
                     gevent.sleep(0.01)
                 note("over", threads() - before, generator.sample(), isolation._watch)
