@@ -23,6 +23,7 @@ from greenlet import getcurrent, settrace
 from locust_ws_async.bridge import GreenletEventLoop, LoopHost
 from locust_ws_async.bridge.selector import POLLS_PER_HUB_TURN
 
+from ..support import SCALE
 from .helpers import hosting, native_thread, result, spawn, together, until, watchers
 
 FOREVER = 1000
@@ -564,10 +565,10 @@ def test_a_deadline_behind_a_cancelled_earlier_one_is_met(host: LoopHost) -> Non
 
     async def main() -> str:
         loop = asyncio.get_running_loop()
-        for _ in range(5):
+        for _ in range(2):
             future = loop.create_future()
-            earlier = loop.call_later(0.03, future.set_exception, AssertionError)
-            loop.call_later(0.04, future.set_result, None)
+            earlier = loop.call_later(0.1 * SCALE, future.set_exception, AssertionError)
+            loop.call_later(0.1 * SCALE + 0.01, future.set_result, None)
             await asyncio.sleep(0.001)
             earlier.cancel()
             await future
