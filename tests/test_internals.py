@@ -188,7 +188,7 @@ environment.runner.quit()
 def test_the_insides_of_cpython_need_nothing_else() -> None:
     """The client uses them too, where there is neither gevent nor Locust, and importing them is cheap."""
     program = """
-import __future__, asyncio, sys, typing  # typing: asyncio no longer imports it by itself since 3.15
+import __future__, asyncio, gc, sys, typing  # typing: asyncio no longer imports it by itself since 3.15
 sys.modules.update(dict.fromkeys(["locust", "gevent", "greenlet", "websockets", "picows"]))
 before = set(sys.modules)
 import locust_ws_async.internals.cpython

@@ -196,8 +196,10 @@ def stamped(sock: socket.socket) -> StampedSocket | None:
         sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
     except OSError:  # another kernel that calls itself Linux
         return None
-    # The numbers, of which socket.socket would make members of enumerations.
-    made = StampedSocket(_family(sock), _type(sock), sock.proto, sock.detach())
+    # The numbers, of which socket.socket would make members of enumerations. gevent's sockets have them at once.
+    is_native = isinstance(sock, NativeSocket)
+    family, kind = (_family(sock), _type(sock)) if is_native else (int(sock.family), int(sock.type))
+    made = StampedSocket(family, kind, sock.proto, sock.detach())
     made.setblocking(False)
     made.arrived = -inf
     return made
