@@ -18,7 +18,7 @@ pytestmark = pytest.mark.once
 DOCS = Path(__file__).parents[2] / "docs"
 LOCUSTFILES = dict(
     re.findall(
-        r"^## (.*?)\n.*?^```python\n(.*?)^```",
+        r"^## ([^\n]*)\n(?:(?!^## ).)*?^```python\n(.*?)^```",
         (DOCS / "protocols.md").read_text(encoding="utf-8"),
         re.MULTILINE | re.DOTALL,
     )
